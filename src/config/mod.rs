@@ -1,0 +1,159 @@
+//! The resolved configuration: plain values, validated once, handed out section by section.
+//!
+//! Owns: the types, their defaults' meaning, and what a valid configuration is.
+//! Does not own: reading and layering of files, environment and flags (`load`), masking (`show`).
+
+pub mod load;
+pub mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::schema::StreamSchema;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Identity of this ingestion; a table and a collection belong to one job.
+    pub job: String,
+    pub kafka: KafkaConfig,
+    pub mongo: MongoConfig,
+    pub lake: LakeConfig,
+    pub http: HttpConfig,
+    pub limits: LimitsConfig,
+    pub streams: Vec<StreamConfig>,
+}
+
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    pub brokers: String,
+    pub group: String,
+    /// Only where no sink has progress.
+    pub start: Start,
+    /// Any librdkafka property, passed through; the ones affluent owns are refused.
+    pub properties: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    At(DateTime<Utc>),
+}
+
+#[derive(Clone, Debug)]
+pub struct MongoConfig {
+    pub enabled: bool,
+    pub uri: String,
+    pub database: String,
+    /// Longest time a decoded record waits before it is sent.
+    pub flush_interval: Duration,
+    /// Records per flush at most: bounds the transaction.
+    pub max_flush_rows: usize,
+    /// Documents per insert command.
+    pub insert_batch_rows: usize,
+    /// Insert commands in flight.
+    pub insert_concurrency: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct LakeConfig {
+    pub enabled: bool,
+    /// Directory, `file://…`, `s3://…`, `hdfs://…`; made absolute and turned into a URL by `lake::store`.
+    pub root: String,
+    /// Longest time between a row's arrival and its commit.
+    pub commit_interval: Duration,
+    /// Commit when nothing new has come for this long.
+    pub idle_interval: Duration,
+    /// Compressed bytes after which a file is closed.
+    pub target_file_bytes: u64,
+    /// Bytes of all open files together (buffered rows, encoders, encoded bytes) before the largest is closed.
+    pub max_open_bytes: u64,
+    /// Object-store options by their usual names.
+    pub storage: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    pub enabled: bool,
+    pub listen: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Byte budget for everything fetched and not yet taken by both sinks, all streams together.
+    pub max_in_flight_bytes: u64,
+    /// Records of one micro-batch at most.
+    pub max_batch_records: usize,
+    /// Payload bytes of one micro-batch, give or take the last record.
+    pub max_batch_bytes: usize,
+    /// Longest time a record waits for its micro-batch to fill.
+    pub batch_linger: Duration,
+    /// How long `--once` waits for a missing service before it gives up with exit 3.
+    pub once_timeout: Duration,
+    /// How long a graceful end may take before what is not committed is dropped (it will be read again).
+    pub shutdown_timeout: Duration,
+    /// How long an instance may finish a revoked partition before it is dropped.
+    pub revoke_timeout: Duration,
+}
+
+/// One topic → one collection and one table.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    pub name: String,
+    pub topic: String,
+    pub dead_letter_topic: String,
+    pub schema: Arc<StreamSchema>,
+    pub rollups: Vec<RollupConfig>,
+    pub tombstones: Tombstones,
+    /// Payload bytes beyond which a record is a dead letter.
+    pub max_record_bytes: usize,
+    /// Circuit breaker: share of the last 10,000 records, 0.0–1.0.
+    pub max_dead_letters: Option<f64>,
+    /// This stream's sinks: the global sections with the stream's own overrides applied.
+    pub mongo: MongoConfig,
+    pub lake: LakeConfig,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tombstones {
+    DeadLetter,
+    /// Counted and skipped.
+    Skip,
+}
+
+/// An aggregate kept current in MongoDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollupConfig {
+    /// Also the collection's name.
+    pub name: String,
+    pub every: Every,
+    /// Dimensions: indexes into the schema's fields, in document order.
+    pub by: Vec<usize>,
+    /// Name → measure, in name order.
+    pub measures: BTreeMap<String, Measure>,
+}
+
+/// Bucket width. `Day` is the calendar day of the stream's zone, the others divide a day evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// Whole seconds, dividing a day.
+    Seconds(u32),
+    Day,
+}
+
+/// `field` indexes the schema's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    Count,
+    Sum(usize),
+    Min(usize),
+    Max(usize),
+    /// Kept as `<name>_sum` and `<name>_count`.
+    Avg(usize),
+}
+
+/// Records over which the circuit breaker judges.
+pub const BREAKER_WINDOW: usize = 10_000;
