@@ -38,3 +38,21 @@ need_java() {
 need_maven() {
     command -v mvn >/dev/null || need_packages "fetching Kafka's jars" maven
 }
+
+# What the crate's C dependencies (librdkafka, zstd, mimalloc) and its link to OpenSSL need, and cargo itself.
+need_rust() {
+    # A login shell would have rustup's folder on the path; a script started by a scheduler does not.
+    [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
+    if ! command -v cargo >/dev/null; then
+        echo "error: no cargo: install Rust 1.95 or later from https://rustup.rs" >&2
+        exit 3
+    fi
+    if ! { command -v cc && command -v make && command -v pkg-config && pkg-config --exists openssl; } >/dev/null 2>&1; then
+        need_packages "building affluent" build-essential pkg-config libssl-dev
+    fi
+}
+
+# One target folder for every script and clone: the dependencies are compiled once per machine.
+use_shared_target() {
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}/target}
+}
