@@ -15,13 +15,22 @@ pub mod schema;
 pub mod config;
 
 // the data's way
+pub mod dead_letter;
+pub mod decode;
+pub mod kafka;
+pub mod lake;
 pub mod pipeline;
-pub mod source;
+pub mod rollup;
 pub mod sink;
+pub mod source;
 
 // around it
-pub mod health;
-pub mod serve;
-pub mod telemetry;
-pub mod run;
+pub mod check;
 pub mod cli;
+pub mod health;
+pub mod produce;
+pub mod run;
+pub mod serve;
+pub mod status;
+pub mod telemetry;
+pub mod verify;
