@@ -95,18 +95,20 @@ async fn run_stream(
     let (sink_sender, sink_events) = mpsc::unbounded_channel();
     let patience = once.then_some(config.limits.once_timeout);
     let opening = Opening { stream: &stream, health: &health, shutdown: &shutdown, patience };
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut spawning = Spawning { stream: &stream, session: &session_watch, events: &sink_sender, health: &health, tasks: &mut tasks };
     let mut sinks = Vec::new();
     if stream.mongo.enabled {
         let opened = opening.open(Part::Mongo, || MongoSink::connect(&config.job, &stream)).await;
         match opened {
-            Ok(sink) => sinks.push(spawn(sink, &stream, &session_watch, &sink_sender, &health)),
+            Ok(sink) => sinks.push(spawning.spawn(sink)),
             Err(end) => return end,
         }
     }
     if stream.lake.enabled {
         let opened = opening.open(Part::Lake, || LakeSink::open(&config.job, &stream)).await;
         match opened {
-            Ok(sink) => sinks.push(spawn(sink, &stream, &session_watch, &sink_sender, &health)),
+            Ok(sink) => sinks.push(spawning.spawn(sink)),
             Err(end) => return end,
         }
     }
@@ -132,7 +134,10 @@ async fn run_stream(
         Err(error) => return StreamEnd::GaveUp(format!("{error:#}")),
     };
     let wiring = Wiring { source, source_events, sinks, sink_events, stopped, session, health, board, shutdown };
-    Coordinator::new(config, stream, once, wiring).run().await
+    let end = Coordinator::new(config, stream, once, wiring).run().await;
+    // The coordinator held the last handles: the drivers end by themselves, if need be in the middle of a retry.
+    tasks.join_all().await;
+    end
 }
 
 fn cutting(config: &Config, once: bool, sinks: usize) -> Cutting {
@@ -147,28 +152,35 @@ fn cutting(config: &Config, once: bool, sinks: usize) -> Cutting {
     }
 }
 
-fn spawn<S: Sink>(
-    sink: S,
-    stream: &StreamConfig,
-    session: &watch::Receiver<Session>,
-    events: &mpsc::UnboundedSender<driver::Event>,
-    health: &StreamHealth,
-) -> SinkHandle {
-    let cadence = match sink.name() {
-        SinkName::Mongo => Cadence {
-            interval: stream.mongo.flush_interval,
-            idle: None,
-            max_rows: stream.mongo.max_flush_rows as u64,
-            max_bytes: u64::MAX,
-        },
-        SinkName::Lake => Cadence {
-            interval: stream.lake.commit_interval,
-            idle: Some(stream.lake.idle_interval),
-            max_rows: u64::MAX,
-            max_bytes: stream.lake.max_open_bytes,
-        },
-    };
-    driver::spawn(sink, stream.name.clone(), cadence, session.clone(), events.clone(), health.clone())
+/// Starting a stream's sink drivers.
+struct Spawning<'a> {
+    stream: &'a StreamConfig,
+    session: &'a watch::Receiver<Session>,
+    events: &'a mpsc::UnboundedSender<driver::Event>,
+    health: &'a StreamHealth,
+    tasks: &'a mut tokio::task::JoinSet<()>,
+}
+
+impl Spawning<'_> {
+    fn spawn<S: Sink>(&mut self, sink: S) -> SinkHandle {
+        let stream = self.stream;
+        let cadence = match sink.name() {
+            SinkName::Mongo => Cadence {
+                interval: stream.mongo.flush_interval,
+                idle: None,
+                max_rows: stream.mongo.max_flush_rows as u64,
+                max_bytes: u64::MAX,
+            },
+            SinkName::Lake => Cadence {
+                interval: stream.lake.commit_interval,
+                idle: Some(stream.lake.idle_interval),
+                max_rows: u64::MAX,
+                max_bytes: stream.lake.max_open_bytes,
+            },
+        };
+        let (session, events) = (self.session.clone(), self.events.clone());
+        driver::spawn(sink, stream.name.clone(), cadence, session, events, self.health.clone(), self.tasks)
+    }
 }
 
 /// Opening a sink: waits for a missing service, says so, and gives up only where `--once` says so.

@@ -9,12 +9,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, Utc};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::describe::describe;
 use super::{LogContext, client_config};
@@ -74,6 +76,36 @@ pub async fn watermarks(
     })
     .await
     .with_context(|| format!("cannot read the log ends of topic {topic} at {}", kafka.brokers))
+}
+
+/// Per partition, the first offset whose record is not older than `instant`; the log's end where there is none.
+pub async fn offsets_at(
+    kafka: &KafkaConfig,
+    topic: &str,
+    partitions: &[Partition],
+    instant: DateTime<Utc>,
+    timeout: Duration,
+) -> anyhow::Result<BTreeMap<Partition, Offset>> {
+    let name = topic.to_owned();
+    let partitions = partitions.to_vec();
+    ask(kafka, move |client| {
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(&name, partition.0, KafkaOffset::Offset(instant.timestamp_millis()))?;
+        }
+        let mut found = BTreeMap::new();
+        for element in client.offsets_for_times(list, timeout)?.elements() {
+            element.error()?;
+            let offset = match element.offset() {
+                KafkaOffset::Offset(offset) => offset,
+                _ => client.fetch_watermarks(&name, element.partition(), timeout)?.1,
+            };
+            found.insert(Partition(element.partition()), offset);
+        }
+        Ok(found)
+    })
+    .await
+    .with_context(|| format!("cannot find the offsets of {instant} in topic {topic} at {}", kafka.brokers))
 }
 
 /// Creates the topic where it is missing, with the brokers' default replication factor, and waits until it

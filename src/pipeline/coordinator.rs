@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Counters;
 use crate::batch::Session;
 use crate::config::{Config, Start, StreamConfig};
 use crate::error::{Invariant, SinkError};
@@ -64,7 +63,6 @@ pub struct Wiring {
     pub sink_events: mpsc::UnboundedReceiver<driver::Event>,
     pub stopped: mpsc::UnboundedReceiver<Invariant>,
     pub session: watch::Sender<Session>,
-    pub counters: Arc<Counters>,
     pub health: StreamHealth,
     pub board: Health,
     pub shutdown: CancellationToken,

@@ -119,7 +119,7 @@ fn ended(sink: SinkName) -> SinkError {
     SinkError::Infrastructure(anyhow::anyhow!("the {sink} sink has ended"))
 }
 
-/// Starts the task. `session` is the coordinator's current one: whatever is older is dropped, also in the
+/// Starts the driver; it ends when the last handle is dropped. `session` is the coordinator's current one: whatever is older is dropped, also in the
 /// middle of holding out for a missing service.
 pub fn spawn<S: Sink>(
     sink: S,
@@ -128,7 +128,8 @@ pub fn spawn<S: Sink>(
     session: watch::Receiver<Session>,
     events: mpsc::UnboundedSender<Event>,
     health: StreamHealth,
-) -> (SinkHandle, tokio::task::JoinHandle<()>) {
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> SinkHandle {
     let (commands, receiver) = mpsc::unbounded_channel();
     let name = sink.name();
     let part = match name {
@@ -148,7 +149,8 @@ pub fn spawn<S: Sink>(
         oldest: None,
         newest: Instant::now(),
     };
-    (SinkHandle { name, commands }, tokio::spawn(driver.run(receiver)))
+    tasks.spawn(driver.run(receiver));
+    SinkHandle { name, commands }
 }
 
 struct Driver<S> {
@@ -289,8 +291,13 @@ impl<S: Sink> Driver<S> {
                     let mut current = self.current.clone();
                     tokio::select! {
                         () = tokio::time::sleep(backoff.next_delay()) => {}
-                        // A new session, or the coordinator is gone.
-                        _ = current.changed() => {}
+                        changed = current.changed() => {
+                            // The coordinator is gone: the stream has ended.
+                            if changed.is_err() {
+                                self.discard();
+                                return false;
+                            }
+                        }
                     }
                 }
                 Err(error) => {

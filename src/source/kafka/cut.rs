@@ -149,11 +149,6 @@ impl Cutter {
         self.is_full() || self.since.is_some_and(|since| now.duration_since(since) >= self.cutting.linger)
     }
 
-    /// Payload bytes of the batch under construction.
-    pub fn bytes(&self) -> usize {
-        self.arena.len()
-    }
-
     /// Hands over what was read, `None` where nothing was.
     pub fn cut(&mut self) -> Option<RawBatch> {
         let mut covered = BTreeMap::new();
