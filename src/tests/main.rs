@@ -10,4 +10,5 @@ mod delivery;
 mod faults;
 mod instances;
 mod readers;
+mod sinks;
 mod support;
