@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should panic where it stands")]
 
 mod crash;
+mod decoders;
 mod delivery;
 mod faults;
 mod instances;
