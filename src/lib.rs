@@ -12,5 +12,9 @@ pub mod schema;
 pub mod config;
 
 // the data's way
+pub mod dead_letter;
 pub mod kafka;
 pub mod sink;
+
+// beside it
+pub mod instant;
