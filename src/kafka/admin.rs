@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use chrono::{DateTime, Utc};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -170,7 +170,9 @@ pub async fn topic_property(kafka: &KafkaConfig, topic: &str, name: &str) -> any
     let (topic, name) = (topic.to_owned(), name.to_owned());
     let what = format!("cannot read property {name} of topic {topic} at {}", kafka.brokers);
     with_admin(kafka, move |admin, runtime| {
-        let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
+        let options = AdminOptions::new()
+            .request_timeout(Some(ADMIN_TIMEOUT))
+            .broker_id(any_broker(admin.inner(), &topic, ADMIN_TIMEOUT)?);
         let results = runtime.block_on(admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &options))?;
         match results.into_iter().next() {
             Some(Ok(resource)) => Ok(resource.get(&name).and_then(|entry| entry.value.clone())),
@@ -180,6 +182,22 @@ pub async fn topic_property(kafka: &KafkaConfig, topic: &str, name: &str) -> any
     })
     .await
     .context(what)
+}
+
+/// A broker that answers. Any of them knows every topic, while librdkafka left alone waits for the
+/// controller, which a cluster in trouble may lack for a while (and the mock cluster never has).
+pub(super) fn any_broker<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    match metadata.orig_broker_id() {
+        // A bootstrap connection that has not learnt its number yet.
+        -1 => metadata.brokers().first().map(|broker| broker.id()),
+        id => Some(id),
+    }
+    .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerNotAvailable))
 }
 
 /// Runs a blocking question on a consumer of its own, off the async threads.

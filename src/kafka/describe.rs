@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
-use super::admin::TopicDescription;
+use super::admin::{TopicDescription, any_broker};
 use crate::offsets::{Partition, TopicId};
 
 /// How long one wait for the answer may keep the client's own queue (log lines, token refreshes) unserved.
@@ -27,8 +27,6 @@ pub(super) enum DescribeError {
     Name,
     #[error("no broker answers")]
     Brokers(#[source] KafkaError),
-    #[error("the cluster names no broker")]
-    NoBroker,
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
     /// The request failed as a whole.
@@ -47,7 +45,7 @@ pub(super) fn describe<C: ConsumerContext>(
 ) -> Result<Option<TopicDescription>, DescribeError> {
     let name = CString::new(topic).map_err(|_| DescribeError::Name)?;
     let deadline = Instant::now() + timeout;
-    let broker = any_broker(client, topic, timeout)?;
+    let broker = any_broker(client.client(), topic, timeout).map_err(DescribeError::Brokers)?;
     let timeout = deadline.saturating_duration_since(Instant::now());
     let rk = client.client().native_ptr();
 
@@ -65,27 +63,6 @@ pub(super) fn describe<C: ConsumerContext>(
         }
     }
     read(&event)
-}
-
-/// A broker that answers. Any of them knows every topic, while librdkafka left alone waits for the
-/// controller, which a cluster in trouble may lack for a while (and the mock cluster never has).
-fn any_broker<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Result<i32, DescribeError> {
-    let metadata = client
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(DescribeError::Brokers)?;
-    match metadata.orig_broker_id() {
-        // A bootstrap connection that has not learnt its number yet.
-        -1 => metadata
-            .brokers()
-            .first()
-            .map(|b| b.id())
-            .ok_or(DescribeError::NoBroker),
-        id => Ok(id),
-    }
 }
 
 /// Sends the request; its answer will arrive on `queue`.

@@ -1,11 +1,12 @@
 //! How this program talks to Kafka: client configuration, logging, and questions about topics.
 //!
 //! Owns: the properties every client starts from ([`client_config`]), the bridge from librdkafka's log to
-//! `tracing` ([`LogContext`]), and `admin` (describe, create, watermarks).
+//! `tracing` ([`LogContext`]), [`record_headers`], and `admin` (describe, create, watermarks).
 //! Does not own: fetching (`source`), producing (`produce`, `dead_letter`); they add their own properties.
 
 pub mod admin;
 mod describe;
+mod headers;
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -14,6 +15,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
+
+pub use headers::record_headers;
 
 use crate::config::KafkaConfig;
 
