@@ -20,7 +20,7 @@ cd "$clone"
 . scripts/tools.sh
 exec </dev/null
 
-topic=sales-year
+topic="sales-year"
 database=affluent_real_year
 work=${AFFLUENT_YEAR_DIR:-$clone/.stack/real-year}
 affluent=${AFFLUENT_BIN:-}
