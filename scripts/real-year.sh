@@ -38,6 +38,8 @@ scripts/stack.sh up
 eval "$(scripts/stack.sh env)"
 brokers=$AFFLUENT__KAFKA__BROKERS
 mongo_uri=$AFFLUENT__MONGO__URI
+# Environment beats the file; here the file below is to be all that counts.
+for name in "${!AFFLUENT__@}"; do unset "$name"; done
 python=$(scripts/python.sh checks)
 topics() { scripts/stack.sh kafka-tool org.apache.kafka.tools.TopicCommand --bootstrap-server "$brokers" "$@"; }
 

@@ -257,7 +257,7 @@ ensure_kafka_jars() {
         rm -rf "$jars"
         mkdir -p "$jars"
         cp "$here/stack/pom.xml" "$jars/pom.xml"
-        (cd "$jars" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib -DincludeScope=runtime) \
+        (cd "$jars" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=lib -DincludeScope=runtime) \
             </dev/null >&2 7>&- 9>&- || fail 3 "Maven could not fetch Kafka's jars"
         touch "$jars/complete"
     fi
