@@ -18,3 +18,4 @@ pub mod sink;
 
 // beside it
 pub mod instant;
+pub mod produce;
