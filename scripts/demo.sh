@@ -12,7 +12,7 @@
 # Run it again and it adds as many records again and ingests only those. The services stay up afterwards.
 # Variables, besides those of scripts/stack.sh (ports, folder) and affluent's own (AFFLUENT__…):
 #   AFFLUENT_DEMO_SALES    sales to produce                          default 200000
-#   AFFLUENT_DEMO_CLICKS   clicks to produce                         default 100000
+#   AFFLUENT_DEMO_CLICKS   clicks to produce                         default 50000
 #   AFFLUENT_DEMO_SEED                                               default 7
 #   AFFLUENT_BIN           a binary to use instead of building one
 #   CARGO_TARGET_DIR       default $AFFLUENT_CACHE/target
@@ -58,7 +58,7 @@ for topic in sales clicks; do
 done
 step "produce"
 "$affluent" produce sales --count "${AFFLUENT_DEMO_SALES:-200000}" --seed "${AFFLUENT_DEMO_SEED:-7}"
-"$affluent" produce clicks --count "${AFFLUENT_DEMO_CLICKS:-100000}" --seed "${AFFLUENT_DEMO_SEED:-7}"
+"$affluent" produce clicks --count "${AFFLUENT_DEMO_CLICKS:-50000}" --seed "${AFFLUENT_DEMO_SEED:-7}"
 step "run --once"
 run_started=$(now)
 "$affluent" run --once
@@ -66,16 +66,17 @@ run_seconds=$(since "$run_started")
 step "verify"
 "$affluent" verify
 demo_seconds=$(since "$demo_started")
+lake=${AFFLUENT__LAKE__ROOT:-lake}
 
 step "done: build $build_seconds s · run --once $run_seconds s · topics to verify $demo_seconds s"
 cat <<EOF
 
 Where to look next (first: eval "\$(scripts/stack.sh env)")
   live views      mongosh '$AFFLUENT__MONGO__URI' --eval 'db.getSiblingDB("${AFFLUENT__MONGO__DATABASE:-affluent}").sales_by_day.find().sort({revenue: -1}).limit(5)'
-  the lake        \$(scripts/python.sh checks) -c "import duckdb; print(duckdb.sql(\\"SELECT region, sum(amount) AS revenue FROM read_parquet('${AFFLUENT__LAKE__ROOT:-lake}/sales/*/*/*.parquet', hive_partitioning = true) GROUP BY region ORDER BY revenue DESC\\"))"
+  the lake        \$(scripts/python.sh checks) -c "import duckdb, deltalake; print(duckdb.read_parquet(deltalake.DeltaTable('$lake/sales').file_uris(), hive_partitioning=True).aggregate('region, sum(amount) AS revenue').order('revenue DESC'))"
                   more readers: lake/README.md
   where it stands $affluent status
   for ever        $affluent run            and beside it: $affluent produce sales --rate 500
-  start over      scripts/stack.sh wipe && rm -rf ${AFFLUENT__LAKE__ROOT:-lake}/sales ${AFFLUENT__LAKE__ROOT:-lake}/clicks
+  start over      scripts/stack.sh wipe && rm -rf $lake/sales $lake/clicks
   stop            scripts/stack.sh down
 EOF

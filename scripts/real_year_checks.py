@@ -2,8 +2,8 @@
 
     real_year_checks.py SALES.jsonl LAKE_TABLE MONGO_URI DATABASE
 
-Each engine answers the same four questions in its own arithmetic: how many rows, how many different sale ids, how
-many days, and the exact sum of the amounts. Prints one table; exit 1 when any figure differs from the source's.
+Each engine answers the same questions in its own arithmetic: how many rows, how many different sale ids, days
+and regions, and the exact sum of the amounts. Prints one table; exit 1 when any figure differs from the source's.
 """
 
 import sys
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pymongo
 from deltalake import DeltaTable
 
-FIGURES = ("rows", "sale ids", "days", "sum(amount)")
+FIGURES = ("rows", "sale ids", "days", "regions", "sum(amount)")
 
 
 def main(source, table, uri, database):
@@ -46,9 +46,10 @@ def line(engine, figures, verdict):
 
 def of_source(path):
     # Types are spelled out: DuckDB would otherwise guess that an amount is a double.
-    columns = "{sale_id: 'VARCHAR', sold_at: 'VARCHAR', amount: 'DECIMAL(18,2)'}"
+    columns = "{sale_id: 'VARCHAR', sold_at: 'VARCHAR', region: 'VARCHAR', amount: 'DECIMAL(18,2)'}"
     row = duckdb.execute(
-        f"SELECT count(*), count(DISTINCT sale_id), count(DISTINCT sold_at[:10]), sum(amount) "
+        "SELECT count(*), count(DISTINCT sale_id), count(DISTINCT sold_at[:10]), "
+        "count(DISTINCT region), sum(amount) "
         f"FROM read_json(?, format = 'newline_delimited', columns = {columns})",
         [path],
     ).fetchone()
@@ -61,6 +62,7 @@ def of_documents(mongo):
         "rows": totals["rows"],
         "sale ids": groups(mongo.sales, "$sale_id"),
         "days": groups(mongo.sales, {"$dateTrunc": {"date": "$sold_at", "unit": "day"}}),
+        "regions": groups(mongo.sales, "$region"),
         "sum(amount)": cents(totals["amount"]),
     }
 
@@ -72,6 +74,7 @@ def of_rollup(mongo, name):
     return {
         "rows": totals["rows"],
         "days": groups(mongo[name], {"$dateTrunc": {"date": "$t", "unit": "day"}}),
+        "regions": groups(mongo[name], "$region"),
         "sum(amount)": cents(totals["amount"]),
     }
 
@@ -93,11 +96,12 @@ def cents(amount):
 
 
 def of_delta(path):
-    table = DeltaTable(path).to_pyarrow_table(columns=["sale_id", "date", "amount"])
+    table = DeltaTable(path).to_pyarrow_table(columns=["sale_id", "date", "region", "amount"])
     return {
         "rows": table.num_rows,
         "sale ids": pc.count_distinct(table["sale_id"]).as_py(),
         "days": pc.count_distinct(table["date"]).as_py(),
+        "regions": pc.count_distinct(table["region"]).as_py(),
         "sum(amount)": pc.sum(table["amount"]).as_py(),
     }
 
@@ -106,7 +110,7 @@ def of_duckdb(path):
     # The files of the newest version: a folder also holds those that a compaction replaced.
     files = DeltaTable(path).file_uris()
     row = duckdb.execute(
-        "SELECT count(*), count(DISTINCT sale_id), count(DISTINCT date), sum(amount) "
+        "SELECT count(*), count(DISTINCT sale_id), count(DISTINCT date), count(DISTINCT region), sum(amount) "
         "FROM read_parquet(?, hive_partitioning = true)",
         [files],
     ).fetchone()

@@ -3,8 +3,8 @@
 #
 #   scripts/stack.sh up [kafka] [mongo]           start what is not running; returns when it answers
 #   scripts/stack.sh status [kafka] [mongo]       exit 0 only when everything answers
-#   scripts/stack.sh down [--kill] [kafka] [mongo]  stop what `up` started (--kill: SIGKILL, as a crash would)
-#   scripts/stack.sh wipe                         down, and delete the data
+#   scripts/stack.sh down [--kill] [kafka] [mongo]   stop what `up` started (--kill: SIGKILL, as in a crash)
+#   scripts/stack.sh wipe                         down, and delete the services' data (a lake is not part of it)
 #   scripts/stack.sh env                          `export` lines for the addresses, for eval
 #   scripts/stack.sh kafka-tool CLASS ARGS…       one of Kafka's own tools, e.g.
 #       scripts/stack.sh kafka-tool org.apache.kafka.tools.TopicCommand --bootstrap-server 127.0.0.1:9092 --list
@@ -315,7 +315,7 @@ command_line_of_kafka() {
 kafka_tool() {
     if [ "$mode" = docker ]; then
         # Inside and outside the container the broker has the same address, so arguments mean the same.
-        compose exec -T kafka /opt/kafka/bin/kafka-run-class.sh "$@"
+        compose exec -T -e KAFKA_HEAP_OPTS=-Xmx512m kafka /opt/kafka/bin/kafka-run-class.sh "$@"
         return
     fi
     ensure_kafka_jars

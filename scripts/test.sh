@@ -36,9 +36,9 @@ import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in sockets))')
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
-    export AFFLUENT_STACK_DIR=$run/stack AFFLUENT_STACK_MODE=native
+    export AFFLUENT_STACK_DIR=$run/stack
     # On a signal too: EXIT alone would leave the services behind when CI cuts the run short.
-    trap 'scripts/stack.sh down >&2 || true; rm -rf "$run"' EXIT
+    trap 'scripts/stack.sh wipe >&2 || true; rm -rf "$run"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     scripts/stack.sh up
