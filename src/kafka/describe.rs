@@ -25,8 +25,8 @@ const SERVE_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) enum DescribeError {
     #[error("the topic's name contains a zero byte")]
     Name,
-    #[error("no broker answers")]
-    Brokers(#[source] KafkaError),
+    #[error("no broker answers: {0}")]
+    Brokers(KafkaError),
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
     /// The request failed as a whole.

@@ -35,3 +35,74 @@ pub fn record_headers(message: &BorrowedMessage<'_>) -> Option<Box<Headers>> {
     }
     (!headers.is_empty()).then(|| Box::new(headers))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, Producer};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+    use super::*;
+
+    /// Sends one record with two headers through the native call: the wrapper takes only UTF-8 names.
+    fn send(brokers: &str) {
+        use sys::rd_kafka_vtype_t::*;
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .create()
+            .expect("producer");
+        let (name, value) = (c"n\xe9", b"\xff\x00");
+        // SAFETY: tags and arguments alternate as documented, and everything pointed to is copied by the call.
+        let error = unsafe {
+            sys::rd_kafka_producev(
+                producer.client().native_ptr(),
+                RD_KAFKA_VTYPE_TOPIC,
+                c"sales".as_ptr(),
+                RD_KAFKA_VTYPE_PARTITION,
+                0_i32,
+                RD_KAFKA_VTYPE_HEADER,
+                name.as_ptr(),
+                value.as_ptr(),
+                value.len() as isize,
+                RD_KAFKA_VTYPE_HEADER,
+                c"null".as_ptr(),
+                ptr::null::<u8>(),
+                0_isize,
+                RD_KAFKA_VTYPE_END,
+            )
+        };
+        assert_eq!(error, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+        producer.flush(Duration::from_secs(20)).expect("delivered");
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_ends_nothing() {
+        let cluster = MockCluster::new(1).expect("mock cluster");
+        cluster.create_topic("sales", 1, 1).expect("topic");
+        send(&cluster.bootstrap_servers());
+
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "test")
+            .create()
+            .expect("consumer");
+        let mut partitions = TopicPartitionList::new();
+        let added = partitions.add_partition_offset("sales", 0, Offset::Beginning);
+        added.and_then(|()| consumer.assign(&partitions)).expect("assigned");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let message = loop {
+            assert!(Instant::now() < deadline, "no record came");
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                break message;
+            }
+        };
+        let expected = vec![
+            ("n\u{fffd}".to_owned(), Some(b"\xff\x00".to_vec())),
+            ("null".to_owned(), None),
+        ];
+        assert_eq!(record_headers(&message), Some(Box::new(expected)));
+    }
+}

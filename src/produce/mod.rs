@@ -205,19 +205,31 @@ fn summary(plan: &Plan, sent: &Sent) -> String {
     if sent.broken > 0 {
         text += &format!(", {} of them broken on purpose", sent.broken);
     }
-    if let Source::Sample { seed, times, .. } = &plan.source {
+    if let Source::Sample {
+        preset,
+        seed,
+        times,
+        broken_percent,
+    } = &plan.source
+    {
         text += &format!("\nseed {seed}");
         if let Some((first, last)) = sent.span {
             text += &format!(", event times {} to {}", rfc3339(first), rfc3339(last));
         }
-        if let EventTimes::Over { since_ms, until_ms, .. } = times {
-            let again = (rfc3339(*since_ms), rfc3339(*until_ms));
+        if let EventTimes::Over {
+            since_ms,
+            until_ms,
+            count,
+        } = times
+        {
             text += &format!(
-                "\nthe same again: --seed {seed} --since {} --until {}",
-                again.0, again.1
+                "\nthe same again: affluent produce {} --seed {seed} --count {count} --since {} --until {}",
+                preset.name(),
+                rfc3339(*since_ms),
+                rfc3339(*until_ms),
             );
-            if let Some(count) = plan.count {
-                text += &format!(" --count {count}");
+            if *broken_percent > 0.0 {
+                text += &format!(" --bad {broken_percent}");
             }
         }
     }
@@ -229,4 +241,41 @@ fn rfc3339(at_ms: i64) -> String {
         || at_ms.to_string(),
         |instant| instant.to_rfc3339_opts(SecondsFormat::Millis, true),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_how_to_do_the_same_again() {
+        let plan = Plan {
+            topic: "mine".to_owned(),
+            count: Some(1_000),
+            rate: None,
+            source: Source::Sample {
+                preset: Preset::Sales,
+                seed: 42,
+                times: EventTimes::Over {
+                    since_ms: 1_764_633_600_000,
+                    until_ms: 1_767_225_600_000,
+                    count: 1_000,
+                },
+                broken_percent: 2.5,
+            },
+        };
+        let sent = Sent {
+            records: 1_000,
+            bytes: 240_000,
+            broken: 25,
+            span: Some((1_764_633_646_868, 1_767_225_593_538)),
+            elapsed: Duration::from_millis(500),
+            failure: None,
+        };
+        insta::assert_snapshot!(summary(&plan, &sent), @"
+        produced 1000 records (0.2 MB) to mine in 0.5 s: 2000 records/s, 25 of them broken on purpose
+        seed 42, event times 2025-12-02T00:00:46.868Z to 2025-12-31T23:59:53.538Z
+        the same again: affluent produce sales --seed 42 --count 1000 --since 2025-12-02T00:00:00.000Z --until 2026-01-01T00:00:00.000Z --bad 2.5
+        ");
+    }
 }

@@ -312,12 +312,8 @@ impl Progress {
             }
             None => {
                 if acknowledged > 0 {
-                    let seconds = started.elapsed().as_secs_f64();
-                    tracing::info!(
-                        acknowledged,
-                        of = self.count,
-                        per_second = (acknowledged as f64 / seconds).round()
-                    );
+                    let per_second = (acknowledged as f64 / started.elapsed().as_secs_f64()).round();
+                    tracing::info!(acknowledged, of = self.count, per_second, "producing");
                 }
                 self.next = now + REPORT_IN_LINES;
             }
@@ -333,4 +329,101 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constant and well formed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::super::plan::Source;
+    use super::super::records::Lines;
+    use super::*;
+    use crate::config::Start;
+
+    fn cluster() -> (MockCluster<'static, DefaultProducerContext>, KafkaConfig) {
+        let cluster = MockCluster::new(1).expect("mock cluster");
+        cluster.create_topic("sample", 2, 1).expect("topic");
+        let kafka = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            group: "affluent".to_owned(),
+            start: Start::Earliest,
+            properties: BTreeMap::new(),
+        };
+        (cluster, kafka)
+    }
+
+    fn plan(count: Option<u64>, rate: Option<f64>) -> Plan {
+        Plan {
+            topic: "sample".to_owned(),
+            count,
+            rate,
+            source: Source::File(PathBuf::from("-")),
+        }
+    }
+
+    fn lines(count: usize) -> Records {
+        let input = std::io::Cursor::new("{}\n".repeat(count));
+        Records::File(Lines::new(PathBuf::from("-"), Box::new(input), 2))
+    }
+
+    fn never() -> Stop {
+        Stop(Arc::new(AtomicU8::new(0)))
+    }
+
+    #[test]
+    fn a_run_ends_when_all_its_records_are_acknowledged() {
+        let (_cluster, kafka) = cluster();
+        let sent = send(&kafka, &plan(None, None), lines(12_345), &never()).expect("sent");
+        assert_eq!((sent.records, sent.bytes, sent.failure), (12_345, 24_690, None));
+        let sent = send(&kafka, &plan(Some(777), None), lines(1_000), &never()).expect("sent");
+        assert_eq!((sent.records, sent.failure), (777, None));
+    }
+
+    #[test]
+    fn a_record_the_broker_refuses_fails_the_run() {
+        let (cluster, kafka) = cluster();
+        cluster.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
+        );
+        let sent = send(&kafka, &plan(None, None), lines(10), &never()).expect("sent");
+        assert!(sent.records < 10, "{sent:?}");
+        assert!(sent.failure.expect("a failure").contains("not acknowledged"));
+    }
+
+    #[test]
+    fn a_run_that_is_asked_to_stop_keeps_what_it_has_sent() {
+        let (_cluster, kafka) = cluster();
+        let stop = never();
+        let asking = std::thread::spawn({
+            let (stop, kafka) = (stop.clone(), kafka.clone());
+            // At this rate the source would last for hours.
+            move || send(&kafka, &plan(None, Some(50.0)), lines(1_000_000), &stop).expect("sent")
+        });
+        wait_for_a_record(&kafka);
+        stop.0.store(1, Ordering::Relaxed);
+        let sent = asking.join().expect("no panic");
+        assert!(sent.records > 0 && sent.records < 1_000_000, "{sent:?}");
+        assert_eq!(sent.failure, None);
+    }
+
+    fn wait_for_a_record(kafka: &KafkaConfig) {
+        use rdkafka::consumer::{BaseConsumer, Consumer};
+        let consumer: BaseConsumer = client_config(kafka).create().expect("consumer");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if consumer
+                .fetch_watermarks("sample", 0, TICK)
+                .is_ok_and(|(_, high)| high > 0)
+            {
+                return;
+            }
+        }
+        panic!("nothing was sent within 30 s");
+    }
 }
