@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod error;
 pub mod failpoint;
+pub mod instant;
 pub mod offsets;
 pub mod resume;
 pub mod retry;

@@ -39,18 +39,18 @@ impl FanOut {
         session: watch::Receiver<Session>,
         health: StreamHealth,
         stopped: mpsc::UnboundedSender<Invariant>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             stream: stream.name.clone(),
             limit: stream.max_dead_letters,
             sinks,
-            letters: DeadLetterWriter::new(kafka, stream)?,
+            letters: DeadLetterWriter::new(kafka, stream),
             letters_topic_exists: false,
             breaker: Breaker::new(stream.max_dead_letters),
             session,
             health,
             stopped,
-        })
+        }
     }
 
     pub async fn run(mut self, mut decoded: mpsc::Receiver<Decoded>) {

@@ -83,7 +83,7 @@ pub fn start(
     let (items, receiver) = mpsc::channel(RAW_DEPTH);
     let (decoded, decoded_receiver) = mpsc::channel(DECODED_DEPTH);
     spawn_decoder(stream, receiver, decoded, counters)?;
-    let fan_out = fan_out::FanOut::new(kafka, stream, sinks, session, health, stopped)?;
+    let fan_out = fan_out::FanOut::new(kafka, stream, sinks, session, health, stopped);
     tokio::spawn(fan_out.run(decoded_receiver));
     Ok(items)
 }

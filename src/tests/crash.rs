@@ -35,7 +35,10 @@ fn every_failpoint_in_the_source_is_tested() {
     let mut found = Vec::new();
     for file in crate::support::files_below(std::path::Path::new("src"), ".rs") {
         let source = std::fs::read_to_string(&file).unwrap();
-        for (_, rest) in source.match_indices("failpoint!(\"").map(|(at, needle)| source.split_at(at + needle.len())) {
+        for (_, rest) in source
+            .match_indices("failpoint!(\"")
+            .map(|(at, needle)| source.split_at(at + needle.len()))
+        {
             found.push(rest.split('"').next().unwrap().to_owned());
         }
     }
@@ -56,9 +59,18 @@ fn killed_at_any_durable_step_nothing_is_lost_and_nothing_is_twice() {
         // The first time, and in the middle of the work where the step comes more often.
         for nth in [1, 2] {
             let armed = format!("{failpoint}:{nth}");
-            let killed = job.command(&["run", "--once"]).env("AFFLUENT_FAILPOINT", &armed).output().unwrap();
+            let killed = job
+                .command(&["run", "--once"])
+                .env("AFFLUENT_FAILPOINT", &armed)
+                .output()
+                .unwrap();
             let died = killed.status.signal() == Some(9);
-            assert!(died || (nth > 1 && killed.status.success()), "{armed}: {}\n{}", killed.status, text(&killed));
+            assert!(
+                died || (nth > 1 && killed.status.success()),
+                "{armed}: {}\n{}",
+                killed.status,
+                text(&killed)
+            );
         }
         job.run_once();
         job.verify();
@@ -67,14 +79,21 @@ fn killed_at_any_durable_step_nothing_is_lost_and_nothing_is_twice() {
 
 #[test]
 fn killed_at_random_under_load_nothing_is_lost_and_nothing_is_twice() {
-    let seed: u64 = std::env::var("AFFLUENT_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    let seed: u64 = std::env::var("AFFLUENT_TEST_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(rand::random);
     eprintln!("AFFLUENT_TEST_SEED={seed} repeats this run's waits");
     let mut random = StdRng::seed_from_u64(seed);
     let job = Job::new("random", "");
     job.produce("sales", 100, &[]);
     job.produce("clicks", 100, &[]);
     let topic = job.topic("sales");
-    let load = job.spawn("produce", &["produce", "sales", "--topic", &topic, "--rate", "4000", "--bad", "1"], &[]);
+    let load = job.spawn(
+        "produce",
+        &["produce", "sales", "--topic", &topic, "--rate", "4000", "--bad", "1"],
+        &[],
+    );
     for round in 0..20 {
         let run = job.spawn("run", &["run"], &[]);
         // Between "not yet in the group" and "has committed several times".

@@ -5,8 +5,15 @@ use serde_json::Value;
 use crate::support::{Job, files_below, lag, text, until};
 
 fn committed(verify: &Value, stream: &str, sink: &str) -> u64 {
-    let stream = verify["streams"].as_array().unwrap().iter().find(|s| s["stream"] == stream).unwrap();
-    stream["sinks"][sink]["rows"].as_u64().unwrap_or_else(|| panic!("no rows of {sink} in {stream}"))
+    let stream = verify["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["stream"] == stream)
+        .unwrap();
+    stream["sinks"][sink]["rows"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no rows of {sink} in {stream}"))
 }
 
 #[test]
@@ -31,7 +38,11 @@ fn a_second_run_finds_nothing_to_do_and_a_third_takes_only_what_is_new() {
     job.run_once();
     let files = files_below(&job.path("lake"), ".parquet").len();
     job.run_once();
-    assert_eq!(files_below(&job.path("lake"), ".parquet").len(), files, "nothing new, no new file");
+    assert_eq!(
+        files_below(&job.path("lake"), ".parquet").len(),
+        files,
+        "nothing new, no new file"
+    );
     job.produce("sales", 2_000, &[]);
     job.run_once();
     assert_eq!(committed(&job.verify(), "sales", "mongo"), 5_000);
@@ -43,11 +54,22 @@ fn bad_records_become_dead_letters_and_harm_nobody() {
     job.produce("sales", 10_000, &["--bad", "5"]);
     job.produce("clicks", 1_000, &["--bad", "50"]);
     let run = job.run_once();
-    assert!(text(&run).contains("dead_letters="), "the summary counts them:\n{}", text(&run));
+    assert!(
+        text(&run).contains("dead_letters="),
+        "the summary counts them:\n{}",
+        text(&run)
+    );
     job.verify();
     let listed = job.ok(&["dead-letters", "list", "--stream", "sales", "--json"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
-    for code in ["invalid_json", "null_payload", "missing_field", "wrong_type", "out_of_range", "invalid_timestamp"] {
+    for code in [
+        "invalid_json",
+        "null_payload",
+        "missing_field",
+        "wrong_type",
+        "out_of_range",
+        "invalid_timestamp",
+    ] {
         assert!(listed.contains(code), "no dead letter says {code}");
     }
 }
@@ -94,18 +116,34 @@ fn sigterm_commits_what_was_read_and_exits_0() {
     job.produce("clicks", 10, &[]);
     job.produce("sales", 5_000, &[]);
     // An hour between lake commits: only the graceful end can commit.
-    let args = ["--set", "lake.commit_interval=1h", "--set", "lake.idle_interval=1h", "run"];
+    let args = [
+        "--set",
+        "lake.commit_interval=1h",
+        "--set",
+        "lake.idle_interval=1h",
+        "run",
+    ];
     let mut run = job.spawn("run", &args, &[]);
     until("MongoDB has it all", || {
         let streams = job.status()["streams"].clone();
-        let partitions: Vec<Value> =
-            streams.as_array()?.iter().flat_map(|s| s["partitions"].as_array().cloned().unwrap_or_default()).collect();
-        let read = partitions.iter().filter(|p| p["mongo"]["lag_records"].as_u64() == Some(0)).count();
+        let partitions: Vec<Value> = streams
+            .as_array()?
+            .iter()
+            .flat_map(|s| s["partitions"].as_array().cloned().unwrap_or_default())
+            .collect();
+        let read = partitions
+            .iter()
+            .filter(|p| p["mongo"]["lag_records"].as_u64() == Some(0))
+            .count();
         (read == partitions.len()).then_some(())
     });
     run.signal(rustix::process::Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
-    assert!(run.log().contains("shutdown"), "the commit names its reason:\n{}", run.log());
+    assert!(
+        run.log().contains("shutdown"),
+        "the commit names its reason:\n{}",
+        run.log()
+    );
     job.verify();
     assert_eq!(lag(&job.status()), Some(0));
 }

@@ -4,7 +4,11 @@ use crate::support::{Job, env, text};
 
 /// A port nobody listens on: bound and released.
 fn closed_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[test]
@@ -18,7 +22,10 @@ fn once_gives_up_on_a_missing_broker_with_exit_3_and_says_which() {
 
 #[test]
 fn once_gives_up_on_a_missing_mongod_with_exit_3_and_says_which() {
-    let uri = format!("mongodb://127.0.0.1:{}/?replicaSet=rs0&serverSelectionTimeoutMS=500", closed_port());
+    let uri = format!(
+        "mongodb://127.0.0.1:{}/?replicaSet=rs0&serverSelectionTimeoutMS=500",
+        closed_port()
+    );
     let job = Job::with_services("no-mongo", &env("AFFLUENT_TEST_KAFKA"), &uri, "");
     let output = job.output(&["--set", "limits.once_timeout=2s", "run", "--once"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
@@ -39,7 +46,11 @@ fn a_wrong_configuration_lists_every_problem_and_exits_2() {
     let output = job.output(&["check"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     for named in ["lake2", "nam", "sale", "affluent.toml"] {
-        assert!(text(&output).contains(named), "{named} is not named:\n{}", text(&output));
+        assert!(
+            text(&output).contains(named),
+            "{named} is not named:\n{}",
+            text(&output)
+        );
     }
 }
 
@@ -58,5 +69,8 @@ fn check_connect_probes_every_service() {
     job.produce("clicks", 1, &[]);
     job.ok(&["check", "--connect"]);
     let broker = format!("kafka.brokers=127.0.0.1:{}", closed_port());
-    assert_eq!(job.output(&["--set", &broker, "check", "--connect"]).status.code(), Some(3));
+    assert_eq!(
+        job.output(&["--set", &broker, "check", "--connect"]).status.code(),
+        Some(3)
+    );
 }

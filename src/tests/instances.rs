@@ -10,8 +10,13 @@ fn instances_that_come_and_go_neither_lose_nor_double() {
     job.produce("sales", 100, &[]);
     job.produce("clicks", 100, &[]);
     let topic = job.topic("sales");
-    let mut load =
-        job.spawn("produce", &["produce", "sales", "--topic", &topic, "--rate", "3000", "--count", "30000"], &[]);
+    let mut load = job.spawn(
+        "produce",
+        &[
+            "produce", "sales", "--topic", &topic, "--rate", "3000", "--count", "30000",
+        ],
+        &[],
+    );
     let mut first = job.spawn("first", &["run"], &[]);
     first.until_logged("reading");
     for round in 0..3 {
@@ -35,8 +40,13 @@ fn an_owner_that_slept_through_a_rebalance_is_refused_and_goes_on() {
     let topic = job.topic("sales");
     let mut sleeper = job.spawn("sleeper", &["run"], &[]);
     until("the first records are in", || job.caught_up().then_some(()));
-    let mut load =
-        job.spawn("produce", &["produce", "sales", "--topic", &topic, "--rate", "2000", "--count", "30000"], &[]);
+    let mut load = job.spawn(
+        "produce",
+        &[
+            "produce", "sales", "--topic", &topic, "--rate", "2000", "--count", "30000",
+        ],
+        &[],
+    );
     sleeper.signal(Signal::STOP);
     let mut other = job.spawn("other", &["run"], &[]);
     other.until_logged("reading");

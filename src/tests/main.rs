@@ -3,7 +3,10 @@
 //! Every test has its own topics, database and lake directory, so they run side by side. Nothing sleeps: a test
 //! waits on a condition with a deadline (`support::until`).
 
-#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should panic where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected should panic where it stands"
+)]
 
 mod crash;
 mod decoders;

@@ -47,7 +47,10 @@ fn other_engines_count_and_sum_the_same() {
     assert_eq!(seen["delta"], seen["duckdb"]);
     assert_eq!(seen["delta"], seen["mongo"]);
     assert_eq!(seen["delta"][0], 10_000);
-    assert_eq!(seen["regions_equal"], true, "accents and apostrophes survive the partition paths");
+    assert_eq!(
+        seen["regions_equal"], true,
+        "accents and apostrophes survive the partition paths"
+    );
 }
 
 #[test]
@@ -61,7 +64,12 @@ fn lag_in_status_agrees_with_the_brokers_own_tool() {
     run.wait();
     job.produce("sales", 500, &[]);
     let status = job.status();
-    let sales = status["streams"].as_array().unwrap().iter().find(|s| s["stream"] == "sales").unwrap();
+    let sales = status["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["stream"] == "sales")
+        .unwrap();
     let ours: BTreeMap<i64, i64> = sales["partitions"]
         .as_array()
         .unwrap()
@@ -70,22 +78,38 @@ fn lag_in_status_agrees_with_the_brokers_own_tool() {
         .collect();
     assert_eq!(ours.values().sum::<i64>(), 500);
     assert_eq!(ours, brokers_lag(&job));
-    let behind = sales["partitions"].as_array().unwrap().iter().any(|p| p["lag_seconds"].as_f64().unwrap() > 0.0);
+    let behind = sales["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|p| p["lag_seconds"].as_f64().unwrap() > 0.0);
     assert!(behind, "records that wait have an age: {sales}");
 }
 
 /// Columns of `kafka-consumer-groups --describe`: GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
 fn brokers_lag(job: &Job) -> BTreeMap<i64, i64> {
     let tool = Command::new("scripts/stack.sh")
-        .args(["kafka-tool", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"])
-        .args(["--bootstrap-server", &env("AFFLUENT_TEST_KAFKA"), "--describe", "--group", &job.name])
+        .args([
+            "kafka-tool",
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        ])
+        .args([
+            "--bootstrap-server",
+            &env("AFFLUENT_TEST_KAFKA"),
+            "--describe",
+            "--group",
+            &job.name,
+        ])
         .output()
         .unwrap();
     let printed = text(&tool);
     let rows = printed.lines().filter(|line| line.contains(&job.topic("sales")));
     rows.map(|row| {
         let columns: Vec<&str> = row.split_whitespace().collect();
-        (columns[2].parse().unwrap(), columns[5].parse().unwrap_or_else(|_| panic!("no lag in {row}")))
+        (
+            columns[2].parse().unwrap(),
+            columns[5].parse().unwrap_or_else(|_| panic!("no lag in {row}")),
+        )
     })
     .collect()
 }

@@ -30,9 +30,24 @@ impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fields = vec![
-            Field { name: "at".into(), ty: FieldType::Timestamp, required: true, unit: None },
-            Field { name: "site".into(), ty: FieldType::String, required: true, unit: None },
-            Field { name: "value".into(), ty: FieldType::Long, required: false, unit: None },
+            Field {
+                name: "at".into(),
+                ty: FieldType::Timestamp,
+                required: true,
+                unit: None,
+            },
+            Field {
+                name: "site".into(),
+                ty: FieldType::String,
+                required: true,
+                unit: None,
+            },
+            Field {
+                name: "value".into(),
+                ty: FieldType::Long,
+                required: false,
+                unit: None,
+            },
         ];
         let by = vec![PartitionColumn::EventDate, PartitionColumn::Field(1)];
         let schema = Arc::new(StreamSchema::new(fields, 0, by, chrono_tz::UTC));
@@ -80,17 +95,32 @@ impl Fixture {
     fn batch(&self, partition: Partition, offsets: &[Offset], covered: OffsetRange) -> Batch {
         let minute = 60_000_000i64;
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|o| o * minute)).with_timezone("UTC")),
-            Arc::new(StringArray::from_iter_values(offsets.iter().map(|o| if o % 2 == 0 { "Île" } else { "d'Or/€" }))),
-            Arc::new(Int64Array::from_iter(offsets.iter().map(|o| (o % 3 != 0).then_some(*o)))),
-            Arc::new(Date32Array::from_iter_values(offsets.iter().map(|o| (o * minute / 86_400_000_000) as i32))),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|o| o * minute)).with_timezone("UTC"),
+            ),
+            Arc::new(StringArray::from_iter_values(
+                offsets.iter().map(|o| if o % 2 == 0 { "Île" } else { "d'Or/€" }),
+            )),
+            Arc::new(Int64Array::from_iter(
+                offsets.iter().map(|o| (o % 3 != 0).then_some(*o)),
+            )),
+            Arc::new(Date32Array::from_iter_values(
+                offsets.iter().map(|o| (o * minute / 86_400_000_000) as i32),
+            )),
             Arc::new(Int64Array::from_iter_values(
-                offsets.iter().map(|o| RecordId::new(Epoch(0), partition, *o).unwrap().0),
+                offsets
+                    .iter()
+                    .map(|o| RecordId::new(Epoch(0), partition, *o).unwrap().0),
             )),
             Arc::new(TimestampMicrosecondArray::from_iter_values(offsets.iter().copied()).with_timezone("UTC")),
         ];
         let rows = RecordBatch::try_new(self.stream.schema.arrow().clone(), columns).unwrap();
-        Batch { session: Session(1), rows, covered: BTreeMap::from([(partition, covered)]), permit: None }
+        Batch {
+            session: Session(1),
+            rows,
+            covered: BTreeMap::from([(partition, covered)]),
+            permit: None,
+        }
     }
 }
 
@@ -127,9 +157,17 @@ impl Open for Mongo {
     async fn count(stream: &StreamConfig) -> u64 {
         let client = mongodb::Client::with_uri_str(&stream.mongo.uri).await.unwrap();
         let database = client.database(&stream.mongo.database);
-        let rows = database.collection::<bson::Document>(&stream.name).count_documents(bson::doc! {}).await.unwrap();
+        let rows = database
+            .collection::<bson::Document>(&stream.name)
+            .count_documents(bson::doc! {})
+            .await
+            .unwrap();
         let rollups: Vec<bson::Document> = futures::TryStreamExt::try_collect(
-            database.collection(&stream.rollups[0].name).find(bson::doc! {}).await.unwrap(),
+            database
+                .collection(&stream.rollups[0].name)
+                .find(bson::doc! {})
+                .await
+                .unwrap(),
         )
         .await
         .unwrap();
@@ -157,7 +195,9 @@ impl Open for Lake {
                 let path = url::Url::parse(uri).map_or_else(|_| uri.into(), |url| url.to_file_path().unwrap());
                 let file = std::fs::File::open(path).unwrap();
                 let reader = parquet::file::serialized_reader::SerializedFileReader::new(file).unwrap();
-                parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows() as u64
+                parquet::file::reader::FileReader::metadata(&reader)
+                    .file_metadata()
+                    .num_rows() as u64
             })
             .sum()
     }
@@ -184,13 +224,24 @@ async fn rows_and_progress_move_together<O: Open>() {
     let mut sink = adopted::<O>(&fixture).await;
     assert!(!sink.pending().moved);
     // Offset 3 was rejected, 5 is a control record.
-    sink.write(&fixture.batch(P0, &[0, 1, 2, 4], OffsetRange::new(0, 6))).await.unwrap();
-    sink.write(&fixture.batch(P1, &[0], OffsetRange::new(0, 1))).await.unwrap();
+    sink.write(&fixture.batch(P0, &[0, 1, 2, 4], OffsetRange::new(0, 6)))
+        .await
+        .unwrap();
+    sink.write(&fixture.batch(P1, &[0], OffsetRange::new(0, 1)))
+        .await
+        .unwrap();
     assert!(sink.pending().moved && sink.pending().rows == 5);
     let summary = sink.commit(Reason::Interval).await.unwrap();
-    assert_eq!((summary.rows, summary.progress), (5, Progress::from([(P0, 6), (P1, 1)])));
+    assert_eq!(
+        (summary.rows, summary.progress),
+        (5, Progress::from([(P0, 6), (P1, 1)]))
+    );
     assert!(!sink.pending().moved);
-    let stored = O::open(&fixture.stream).await.progress(&topic_id(), &[P0, P1]).await.unwrap();
+    let stored = O::open(&fixture.stream)
+        .await
+        .progress(&topic_id(), &[P0, P1])
+        .await
+        .unwrap();
     assert_eq!(next(&stored), Progress::from([(P0, 6), (P1, 1)]));
     assert!(!stored[&P0].untouched);
     assert_eq!(O::count(&fixture.stream).await, 5);
@@ -199,7 +250,10 @@ async fn rows_and_progress_move_together<O: Open>() {
 async fn progress_moves_without_rows<O: Open>() {
     let fixture = Fixture::new();
     let mut sink = adopted::<O>(&fixture).await;
-    assert_eq!(write_and_commit(&mut sink, &fixture.batch(P0, &[], OffsetRange::new(0, 9))).await, 0);
+    assert_eq!(
+        write_and_commit(&mut sink, &fixture.batch(P0, &[], OffsetRange::new(0, 9))).await,
+        0
+    );
     let stored = sink.progress(&topic_id(), &[P0]).await.unwrap();
     assert_eq!(stored[&P0].next, 9);
 }
@@ -218,7 +272,10 @@ async fn rows_below_the_progress_are_skipped<O: Open>() {
     let mut sink = adopted::<O>(&fixture).await;
     write_and_commit(&mut sink, &fixture.batch(P0, &[0, 1, 2], OffsetRange::new(0, 3))).await;
     // The other sink was behind: the same records come again, with newer ones behind them.
-    assert_eq!(write_and_commit(&mut sink, &fixture.batch(P0, &[1, 2, 3, 4], OffsetRange::new(1, 5))).await, 2);
+    assert_eq!(
+        write_and_commit(&mut sink, &fixture.batch(P0, &[1, 2, 3, 4], OffsetRange::new(1, 5))).await,
+        2
+    );
     assert_eq!(O::count(&fixture.stream).await, 5);
 }
 
@@ -232,7 +289,17 @@ async fn a_second_owner_with_old_progress_is_refused<O: Open>() {
     write_and_commit(&mut owner, &batch).await;
     zombie.write(&batch).await.unwrap();
     let lost = zombie.commit(Reason::Size).await;
-    assert!(matches!(lost, Err(SinkError::Lost { partition: P0, expected: 0, .. })), "{lost:?}");
+    assert!(
+        matches!(
+            lost,
+            Err(SinkError::Lost {
+                partition: P0,
+                expected: 0,
+                ..
+            })
+        ),
+        "{lost:?}"
+    );
     assert_eq!(O::count(&fixture.stream).await, 3);
     // It reads again and goes on.
     zombie.discard();
@@ -271,8 +338,14 @@ async fn a_released_partition_is_no_longer_written<O: Open>() {
     let mut sink = adopted::<O>(&fixture).await;
     write_and_commit(&mut sink, &fixture.batch(P0, &[0], OffsetRange::new(0, 1))).await;
     sink.release(&[P1]);
-    assert_eq!(write_and_commit(&mut sink, &fixture.batch(P0, &[1], OffsetRange::new(1, 2))).await, 1);
-    assert_eq!(next(&sink.progress(&topic_id(), &[P0, P1]).await.unwrap()), Progress::from([(P0, 2), (P1, 0)]));
+    assert_eq!(
+        write_and_commit(&mut sink, &fixture.batch(P0, &[1], OffsetRange::new(1, 2))).await,
+        1
+    );
+    assert_eq!(
+        next(&sink.progress(&topic_id(), &[P0, P1]).await.unwrap()),
+        Progress::from([(P0, 2), (P1, 0)])
+    );
 }
 
 macro_rules! contract {

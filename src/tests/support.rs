@@ -12,7 +12,8 @@ use tempfile::TempDir;
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 pub fn env(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: these tests need the services that scripts/test.sh starts"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: these tests need the services that scripts/test.sh starts"))
 }
 
 /// Waits until `condition` answers, at most [`DEADLINE`].
@@ -40,7 +41,10 @@ impl Job {
     }
 
     pub fn with_services(test: &str, kafka: &str, mongo: &str, extra: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix(&format!("affluent-{test}-")).tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("affluent-{test}-"))
+            .tempdir()
+            .unwrap();
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("{test}-{}", &unique[..8]);
         let job = Self { dir, name };
@@ -90,7 +94,11 @@ topic = "{name}-clicks"
     /// `affluent ARGS`, in the job's directory, so that its `affluent.toml` is found.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_affluent"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("AFFLUENT_FAILPOINT");
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env_remove("AFFLUENT_FAILPOINT");
         command
     }
 
@@ -101,7 +109,12 @@ topic = "{name}-clicks"
     /// Runs a command that must succeed.
     pub fn ok(&self, args: &[&str]) -> Output {
         let output = self.output(args);
-        assert!(output.status.success(), "affluent {args:?} ended with {}:\n{}", output.status, text(&output));
+        assert!(
+            output.status.success(),
+            "affluent {args:?} ended with {}:\n{}",
+            output.status,
+            text(&output)
+        );
         output
     }
 
@@ -121,14 +134,25 @@ topic = "{name}-clicks"
         let path = self.path(&format!("{log}.log"));
         let file = File::options().create(true).append(true).open(&path).unwrap();
         let mut command = self.command(args);
-        command.envs(env.iter().copied()).stdout(file.try_clone().unwrap()).stderr(file);
-        Running { child: command.spawn().unwrap(), log: path }
+        command
+            .envs(env.iter().copied())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        Running {
+            child: command.spawn().unwrap(),
+            log: path,
+        }
     }
 
     /// `verify` must hold; its JSON.
     pub fn verify(&self) -> Value {
         let output = self.output(&["verify", "--json"]);
-        assert!(output.status.success(), "verify does not hold for {}:\n{}", self.dir.path().display(), text(&output));
+        assert!(
+            output.status.success(),
+            "verify does not hold for {}:\n{}",
+            self.dir.path().display(),
+            text(&output)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -139,19 +163,29 @@ topic = "{name}-clicks"
     /// Both sinks have reached the log's end, by `status`.
     pub fn caught_up(&self) -> bool {
         let output = self.output(&["status", "--json"]);
-        let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
+        let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else {
+            return false;
+        };
         lag(&status) == Some(0)
     }
 }
 
 /// Sum of the lag of all partitions of all streams; `None` where one is unknown.
 pub fn lag(status: &Value) -> Option<u64> {
-    let partitions = status["streams"].as_array()?.iter().filter_map(|s| s["partitions"].as_array()).flatten();
+    let partitions = status["streams"]
+        .as_array()?
+        .iter()
+        .filter_map(|s| s["partitions"].as_array())
+        .flatten();
     partitions.map(|p| p["lag_records"].as_u64()).sum()
 }
 
 pub fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// A process that a test started; killed when it goes out of scope.
@@ -181,7 +215,9 @@ impl Running {
     }
 
     pub fn until_logged(&self, needle: &str) {
-        until(&format!("{needle:?} in {}", self.log.display()), || self.log().contains(needle).then_some(()));
+        until(&format!("{needle:?} in {}", self.log.display()), || {
+            self.log().contains(needle).then_some(())
+        });
     }
 }
 

@@ -8,9 +8,10 @@ use std::ops::Range;
 use std::time::Instant;
 
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::BorrowedMessage;
 
-use crate::batch::{Headers, RawBatch, RawRecord, Session};
+use crate::batch::{RawBatch, RawRecord, Session};
+use crate::kafka::record_headers;
 use crate::offsets::{Offset, OffsetRange, Partition, Progress};
 use crate::source::Cutting;
 
@@ -124,7 +125,7 @@ impl Cutter {
         let key = message.key().map(|bytes| copy(&mut self.arena, bytes));
         let value = message.payload().map(|bytes| copy(&mut self.arena, bytes));
         let timestamp_ms = message.timestamp().to_millis();
-        let headers = message.headers().map(|headers| Box::new(owned(headers)));
+        let headers = record_headers(message);
         self.records.push(RawRecord { partition, offset, timestamp_ms, key, value, headers });
         Taken::Yes
     }
@@ -181,8 +182,4 @@ fn copy(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = arena.len();
     arena.extend_from_slice(bytes);
     start..arena.len()
-}
-
-fn owned(headers: &rdkafka::message::BorrowedHeaders) -> Headers {
-    headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
 }
