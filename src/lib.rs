@@ -13,3 +13,6 @@ pub mod config;
 
 // the data's way
 pub mod sink;
+
+// what looks at it from outside
+pub mod verify;

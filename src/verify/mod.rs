@@ -1,0 +1,3 @@
+pub mod oracle;
+#[cfg(test)]
+mod testing;
