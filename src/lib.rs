@@ -12,6 +12,7 @@ pub mod schema;
 pub mod config;
 
 // the data's way
+pub mod kafka;
 pub mod sink;
 
 // what looks at it from outside
