@@ -174,8 +174,20 @@ fn typed(field: &Field, found: &Json<'_>) -> Result<Value, RejectCode> {
         FieldType::Short => integer(found, i16::MIN.into(), i16::MAX.into()),
         FieldType::Integer => integer(found, i32::MIN.into(), i32::MAX.into()),
         FieldType::Long => integer(found, i64::MIN, i64::MAX),
-        FieldType::Float => finite(number_text(found)?.parse::<f32>().ok().filter(|v| v.is_finite()).map(Value::Float)),
-        FieldType::Double => finite(number_text(found)?.parse::<f64>().ok().filter(|v| v.is_finite()).map(Value::Double)),
+        FieldType::Float => finite(
+            number_text(found)?
+                .parse::<f32>()
+                .ok()
+                .filter(|v| v.is_finite())
+                .map(Value::Float),
+        ),
+        FieldType::Double => finite(
+            number_text(found)?
+                .parse::<f64>()
+                .ok()
+                .filter(|v| v.is_finite())
+                .map(Value::Double),
+        ),
         FieldType::Decimal { precision, scale } => Number::read(number_text(found)?)
             .scaled(precision.into(), scale.into())
             .map(|unscaled| Value::Decimal(unscaled, scale))
@@ -188,7 +200,9 @@ fn typed(field: &Field, found: &Json<'_>) -> Result<Value, RejectCode> {
         },
         FieldType::Timestamp => match found {
             Json::String(text) => time::timestamp(text),
-            Json::Number(text) => field.unit.and_then(|unit| time::epoch_number(&Number::read(text), unit)),
+            Json::Number(text) => field
+                .unit
+                .and_then(|unit| time::epoch_number(&Number::read(text), unit)),
             _ => return Err(RejectCode::WrongType),
         }
         .map(Value::Timestamp)

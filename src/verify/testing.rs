@@ -25,7 +25,13 @@ pub fn stream() -> StreamConfig {
             ..optional("at", FieldType::Timestamp)
         },
         optional("region", FieldType::String),
-        optional("amount", FieldType::Decimal { precision: 18, scale: 2 }),
+        optional(
+            "amount",
+            FieldType::Decimal {
+                precision: 18,
+                scale: 2,
+            },
+        ),
         optional("quantity", FieldType::Long),
         optional("ratio", FieldType::Double),
         optional("weight", FieldType::Float),

@@ -24,7 +24,11 @@ impl Json<'_> {
     /// The member of that name; of several the last counts.
     pub fn last(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value),
+            Self::Object(members) => members
+                .iter()
+                .rev()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value),
             _ => None,
         }
     }
@@ -83,7 +87,11 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, wanted: char) -> Result<(), Fault> {
-        if self.take(wanted) { Ok(()) } else { Err(Fault::Malformed) }
+        if self.take(wanted) {
+            Ok(())
+        } else {
+            Err(Fault::Malformed)
+        }
     }
 
     fn skip_whitespace(&mut self) {
@@ -252,7 +260,11 @@ impl<'a> Parser<'a> {
         while matches!(self.peek(), Some('0'..='9')) {
             self.at += 1;
         }
-        if self.at == start { Err(Fault::Malformed) } else { Ok(()) }
+        if self.at == start {
+            Err(Fault::Malformed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -262,12 +274,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_value_is_read_and_numbers_keep_their_text() {
-        let value = parse(br#" {"n":-1.50e+3, "s":"a\"\u00e9\ud83d\ude00/\/", "l":[null,true,false], "o":{}} "#).unwrap();
+        let value =
+            parse(br#" {"n":-1.50e+3, "s":"a\"\u00e9\ud83d\ude00/\/", "l":[null,true,false], "o":{}} "#).unwrap();
         assert_eq!(value.last("n"), Some(&Json::Number("-1.50e+3")));
         assert_eq!(value.last("s"), Some(&Json::String("a\"é😀//".into())));
         assert_eq!(
             value.last("l"),
-            Some(&Json::Array(vec![Json::Null, Json::Boolean(true), Json::Boolean(false)]))
+            Some(&Json::Array(vec![
+                Json::Null,
+                Json::Boolean(true),
+                Json::Boolean(false)
+            ]))
         );
         assert_eq!(value.last("o"), Some(&Json::Object(vec![])));
         assert_eq!(value.last("absent"), None);
@@ -320,7 +337,12 @@ mod tests {
             b"/**/{}",
         ];
         for case in cases {
-            assert_eq!(parse(case), Err(Fault::Malformed), "{:?}", String::from_utf8_lossy(case));
+            assert_eq!(
+                parse(case),
+                Err(Fault::Malformed),
+                "{:?}",
+                String::from_utf8_lossy(case)
+            );
         }
     }
 

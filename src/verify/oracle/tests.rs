@@ -5,7 +5,12 @@ use crate::verify::testing::{record, row, stream, verdict};
 fn field(name: &str, json: &str) -> Result<Option<Value>, RejectCode> {
     let stream = stream();
     let payload = format!(r#"{{"at":"2024-06-30T22:30:00.123456Z","{name}":{json}}}"#);
-    let index = stream.schema.fields.iter().position(|f| f.name == name).expect("a declared field");
+    let index = stream
+        .schema
+        .fields
+        .iter()
+        .position(|f| f.name == name)
+        .expect("a declared field");
     match verdict(&stream, &payload) {
         Verdict::Row(row) => Ok(row.values[index].clone()),
         Verdict::Reject(code) => Err(code),
@@ -15,7 +20,11 @@ fn field(name: &str, json: &str) -> Result<Option<Value>, RejectCode> {
 
 #[test]
 fn a_good_record_becomes_a_row_with_its_coordinates_and_local_day() {
-    let row = row(&stream(), 7, r#"{"at":"2024-06-30T22:30:00.123456Z","unknown":{"a":[1]}}"#);
+    let row = row(
+        &stream(),
+        7,
+        r#"{"at":"2024-06-30T22:30:00.123456Z","unknown":{"a":[1]}}"#,
+    );
     assert_eq!(row.id, RecordId(7));
     assert_eq!(row.values[0], Some(Value::Timestamp(1_719_786_600_123_456)));
     assert!(row.values[1..].iter().all(Option::is_none));
@@ -92,7 +101,11 @@ fn values_that_do_not_fit_name_why() {
 #[test]
 fn a_payload_that_is_no_object_is_invalid_json() {
     for payload in ["", "[]", "1", "\"a\"", "null", "{} {}", "{\"at\":1,}", "\u{feff}{}"] {
-        assert_eq!(verdict(&stream(), payload), Verdict::Reject(RejectCode::InvalidJson), "{payload:?}");
+        assert_eq!(
+            verdict(&stream(), payload),
+            Verdict::Reject(RejectCode::InvalidJson),
+            "{payload:?}"
+        );
     }
 }
 
@@ -103,7 +116,10 @@ fn a_tombstone_is_a_fault_unless_the_stream_skips_them() {
         value: None,
         ..record(7, b"")
     };
-    assert_eq!(decode(&stream, &tombstone, Epoch(0)), Verdict::Reject(RejectCode::NullPayload));
+    assert_eq!(
+        decode(&stream, &tombstone, Epoch(0)),
+        Verdict::Reject(RejectCode::NullPayload)
+    );
     stream.tombstones = Tombstones::Skip;
     assert_eq!(decode(&stream, &tombstone, Epoch(0)), Verdict::Skipped);
 }
@@ -114,7 +130,10 @@ fn limits_of_size_depth_and_coordinates_hold() {
     let good = r#"{"at":"2024-06-30T22:30:00Z"}"#;
     stream.max_record_bytes = good.len();
     assert!(matches!(verdict(&stream, good), Verdict::Row(_)));
-    assert_eq!(verdict(&stream, &format!("{good} ")), Verdict::Reject(RejectCode::TooLarge));
+    assert_eq!(
+        verdict(&stream, &format!("{good} ")),
+        Verdict::Reject(RejectCode::TooLarge)
+    );
     stream.max_record_bytes = 64 << 20;
 
     let nested = |levels: usize| {
@@ -125,13 +144,19 @@ fn limits_of_size_depth_and_coordinates_hold() {
     assert_eq!(verdict(&stream, &nested(64)), Verdict::Reject(RejectCode::TooDeep));
 
     let beyond = record(1 << 44, good.as_bytes());
-    assert_eq!(decode(&stream, &beyond, Epoch(0)), Verdict::Reject(RejectCode::InvalidCoordinates));
+    assert_eq!(
+        decode(&stream, &beyond, Epoch(0)),
+        Verdict::Reject(RejectCode::InvalidCoordinates)
+    );
 
     // `at` and `_id` take 24 bytes, the frame 5, `region` 13 and its text.
     let with_region = |bytes: usize| format!(r#"{{"at":"2024-06-30T22:30:00Z","region":"{}"}}"#, "r".repeat(bytes));
     let largest = MAX_DOCUMENT_BYTES - 5 - 13 - 12 - 13;
     assert!(matches!(verdict(&stream, &with_region(largest)), Verdict::Row(_)));
-    assert_eq!(verdict(&stream, &with_region(largest + 1)), Verdict::Reject(RejectCode::TooLarge));
+    assert_eq!(
+        verdict(&stream, &with_region(largest + 1)),
+        Verdict::Reject(RejectCode::TooLarge)
+    );
 }
 
 #[test]
@@ -166,7 +191,14 @@ fn every_fault_of_a_record_is_named() {
     let payload = br#"{"at":"yesterday","quantity":1.5,"open":1}"#;
     assert_eq!(
         faults(&stream, &record(7, payload), Epoch(0)),
-        [RejectCode::InvalidTimestamp, RejectCode::OutOfRange, RejectCode::WrongType]
+        [
+            RejectCode::InvalidTimestamp,
+            RejectCode::OutOfRange,
+            RejectCode::WrongType
+        ]
     );
-    assert_eq!(faults(&stream, &record(7, br#"{"at":"2024-06-30T22:30:00Z"}"#), Epoch(0)), []);
+    assert_eq!(
+        faults(&stream, &record(7, br#"{"at":"2024-06-30T22:30:00Z"}"#), Epoch(0)),
+        []
+    );
 }

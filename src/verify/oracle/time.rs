@@ -63,7 +63,11 @@ pub fn local_date(micros: i64, zone: Tz) -> Option<NaiveDate> {
 
 /// What a clock on the wall of that zone shows at that instant.
 pub fn local(micros: i64, zone: Tz) -> Option<NaiveDateTime> {
-    Some(DateTime::<Utc>::from_timestamp_micros(micros)?.with_timezone(&zone).naive_local())
+    Some(
+        DateTime::<Utc>::from_timestamp_micros(micros)?
+            .with_timezone(&zone)
+            .naive_local(),
+    )
 }
 
 /// Days since 1970.
@@ -183,7 +187,10 @@ mod tests {
         let instant = timestamp("2024-06-30T22:30:00Z").unwrap();
         assert_eq!(local_date(instant, Tz::UTC), date("2024-06-30"));
         assert_eq!(local_date(instant, Tz::Europe__Paris), date("2024-07-01"));
-        assert_eq!(local_date(timestamp("9999-12-31T23:30:00Z").unwrap(), Tz::Europe__Paris), None);
+        assert_eq!(
+            local_date(timestamp("9999-12-31T23:30:00Z").unwrap(), Tz::Europe__Paris),
+            None
+        );
         assert_eq!(days(date("1970-01-02").unwrap()), 1);
     }
 }
