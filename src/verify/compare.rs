@@ -5,11 +5,12 @@
 //! Does not own: reading anything. Whole rows are not kept: 17 bytes per offset are enough to compare.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::document::Odd;
 use super::form::Form;
 use super::oracle::{Row, Verdict};
-use super::plan::{Plan, Reach, Side};
+use super::plan::{PartitionPlan, Plan, Reach, Side};
 use crate::offsets::{Epoch, Offset, OffsetRange, Partition, RecordId};
 
 /// Examples kept per kind of fault; the counts go on.
@@ -173,34 +174,37 @@ impl Tally {
 
 /// A window's records against one sink's rows.
 #[derive(Debug)]
-pub struct Comparison<'a> {
+pub struct Comparison {
     form: Form,
-    expected: &'a Expected,
+    expected: Arc<Expected>,
     reach: BTreeMap<Partition, Reach>,
     seen: Vec<Vec<bool>>,
     tally: Tally,
     buffer: Vec<u8>,
 }
 
-impl<'a> Comparison<'a> {
-    pub fn new(side: Side, plan: &Plan, expected: &'a Expected) -> Self {
-        let reach =
-            |(partition, plan): (&Partition, &super::plan::PartitionPlan)| Some((*partition, *plan.reach(side)?));
+impl Comparison {
+    pub fn new(side: Side, plan: &Plan, expected: Arc<Expected>) -> Self {
+        let reach = |(partition, plan): (&Partition, &PartitionPlan)| Some((*partition, *plan.reach(side)?));
         Self {
             form: match side {
                 Side::Mongo => Form::Mongo,
                 Side::Lake => Form::Lake,
             },
-            expected,
             reach: plan.partitions.iter().filter_map(reach).collect(),
             seen: expected
                 .slices
                 .iter()
                 .map(|slice| vec![false; slice.states.len()])
                 .collect(),
+            expected,
             tally: Tally::default(),
             buffer: Vec::new(),
         }
+    }
+
+    pub fn expected(&self) -> &Expected {
+        &self.expected
     }
 
     pub fn observe(&mut self, stored: Stored) {
@@ -273,7 +277,6 @@ impl<'a> Comparison<'a> {
 mod tests {
     use super::*;
     use crate::verify::oracle;
-    use crate::verify::plan::PartitionPlan;
     use crate::verify::testing::{record, row, stream};
 
     const GOOD: &str = r#"{"at":"2024-06-30T22:30:00Z","region":"Corse","amount":1.5}"#;
@@ -308,7 +311,7 @@ mod tests {
 
     fn compare(side: Side, rows: impl IntoIterator<Item = Stored>) -> Tally {
         let (plan, expected) = window();
-        let mut comparison = Comparison::new(side, &plan, &expected);
+        let mut comparison = Comparison::new(side, &plan, Arc::new(expected));
         rows.into_iter().for_each(|row| comparison.observe(row));
         comparison.finish()
     }

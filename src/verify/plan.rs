@@ -16,6 +16,9 @@ use std::fmt;
 
 use crate::offsets::{Epoch, Offset, OffsetRange, Partition, RecordId};
 
+/// The largest offset that has an id.
+const LAST_OFFSET: Offset = (1 << RecordId::OFFSET_BITS) - 1;
+
 /// What one sink has recorded for one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
@@ -193,6 +196,31 @@ impl Plan {
         }
     }
 
+    /// Everything a sink may hold beside what the windows compare, as `[from, to)` with open ends as `None`.
+    /// What lies between a partition's `end` and the next partition is left out: it was not there when `end`
+    /// was read, so it is the work of an ingestion that goes on while we verify.
+    pub fn gaps(&self, side: Side) -> Vec<(Option<i64>, Option<i64>)> {
+        let newer = self.partitions.iter().filter_map(|(partition, plan)| {
+            let first = RecordId::new(self.epoch, *partition, plan.reach(side)?.end)?;
+            Some((
+                first.0,
+                RecordId::new(self.epoch, *partition, LAST_OFFSET)?.0.saturating_add(1),
+            ))
+        });
+        let mut left_out: Vec<(i64, i64)> = self.compared_ids(side).into_iter().chain(newer).collect();
+        left_out.sort_unstable();
+        let mut gaps = Vec::new();
+        let mut from = None;
+        for (first, end) in left_out {
+            if from != Some(first) {
+                gaps.push((from, Some(first)));
+            }
+            from = Some(end);
+        }
+        gaps.push((from, None));
+        gaps
+    }
+
     /// Id ranges that windows compare, ascending and apart from each other; both ends are half open.
     pub fn compared_ids(&self, side: Side) -> Vec<(i64, i64)> {
         self.partitions
@@ -281,6 +309,25 @@ mod tests {
             plan.compared_ids(Side::Mongo),
             [(id(1, 0, 100), id(1, 0, 900)), (id(1, 1, 100), id(1, 1, 900))]
         );
+    }
+
+    #[test]
+    fn gaps_are_all_that_is_not_compared_and_was_there_when_the_plan_was_made() {
+        let beyond_the_log = PartitionPlan {
+            mongo: reach(50, 800, 1010),
+            ..PARTITION
+        };
+        let plan = plan(&[PARTITION, beyond_the_log]);
+        assert_eq!(
+            plan.gaps(Side::Mongo),
+            [
+                (None, Some(id(1, 0, 100))),
+                (Some(id(1, 1, 0)), Some(id(1, 1, 100))),
+                (Some(id(1, 1, 1000)), Some(id(1, 1, 1010))),
+                (Some(id(1, 2, 0)), None),
+            ]
+        );
+        assert_eq!(Plan::default().gaps(Side::Mongo), [(None, None)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bson::raw::{RawBsonRef, RawDocument};
 use chrono::{Duration, LocalResult, NaiveDateTime, TimeZone, Timelike};
@@ -27,9 +28,9 @@ type GroupKey = Vec<u8>;
 
 /// One rollup, computed from rows.
 #[derive(Debug)]
-pub struct Recomputed<'a> {
-    schema: &'a StreamSchema,
-    rollup: &'a RollupConfig,
+pub struct Recomputed {
+    schema: Arc<StreamSchema>,
+    rollup: RollupConfig,
     groups: BTreeMap<GroupKey, Group>,
 }
 
@@ -77,11 +78,11 @@ impl RollupTally {
     }
 }
 
-impl<'a> Recomputed<'a> {
-    pub fn new(schema: &'a StreamSchema, rollup: &'a RollupConfig) -> Self {
+impl Recomputed {
+    pub fn new(schema: &Arc<StreamSchema>, rollup: &RollupConfig) -> Self {
         Self {
-            schema,
-            rollup,
+            schema: schema.clone(),
+            rollup: rollup.clone(),
             groups: BTreeMap::new(),
         }
     }
@@ -148,7 +149,7 @@ impl<'a> Recomputed<'a> {
         };
         group.found = true;
         let group = &*group;
-        let differences = differences(self.schema, self.rollup, group, document);
+        let differences = differences(&self.schema, &self.rollup, group, document);
         if !differences.is_empty() {
             tally.unequal.add(|| (name, differences));
         }

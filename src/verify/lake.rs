@@ -1,0 +1,273 @@
+//! The lake's side: one snapshot of the Delta table, its files, and their rows.
+//!
+//! Owns: opening the table, the pass over the `_id` columns that learns which offsets a file holds (a file
+//! mixes partitions, so its statistics say nothing about them), and reading the files a window needs.
+//! Does not own: the log's other contents (`log`), rows out of columns (`columns`), any comparison.
+
+pub mod columns;
+mod file;
+pub mod log;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::async_reader::ParquetRecordBatchStream;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use url::Url;
+
+use self::columns::{Columns, PartitionValues};
+use self::file::StoredFile;
+use self::log::LogState;
+use super::compare::{Comparison, Kind};
+use super::plan::{Place, Plan, Side};
+use crate::config::StreamConfig;
+use crate::offsets::{Offset, OffsetRange, Partition, RecordId, TopicId};
+use crate::schema::ID_COLUMN;
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 16 * 1024;
+
+/// One version of a table.
+#[derive(Debug)]
+pub struct LakeSide {
+    pub version: u64,
+    pub log: LogState,
+    store: Arc<dyn ObjectStore>,
+    files: Vec<DataFile>,
+}
+
+#[derive(Debug)]
+struct DataFile {
+    path: Path,
+    bytes: u64,
+    partition: PartitionValues,
+    /// Offsets the file holds of each partition, from the lowest to the highest; only those compared.
+    held: BTreeMap<Partition, OffsetRange>,
+}
+
+/// What the ids alone tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IdSurvey {
+    pub files: u64,
+    /// Rows whose records Kafka no longer has.
+    pub unverifiable: u64,
+    /// With the reason.
+    pub foreign: Kind<(String, String)>,
+    /// Files that do not lie where their partition values say.
+    pub misplaced: Kind<String>,
+}
+
+impl LakeSide {
+    /// The newest snapshot; `None` where there is no table yet.
+    pub async fn open(stream: &StreamConfig) -> anyhow::Result<Option<Self>> {
+        let Some(table) = open_table(stream).await? else {
+            return Ok(None);
+        };
+        let table_log = table.log_store();
+        let state = table.snapshot()?;
+        let version = state.version();
+        let mut files = Vec::new();
+        let mut views = state.snapshot().file_views(table_log.as_ref(), None);
+        while let Some(file) = views.try_next().await? {
+            if file.deletion_vector_descriptor().is_some() {
+                bail!(
+                    "{} has a deletion vector, which verify cannot read: run OPTIMIZE or REORG … PURGE",
+                    file.path()
+                );
+            }
+            files.push(DataFile {
+                path: file.object_store_path(),
+                bytes: u64::try_from(file.size()).unwrap_or_default(),
+                partition: file.partition_values_map().into_iter().collect(),
+                held: BTreeMap::new(),
+            });
+        }
+        drop(views);
+        let store = table_log.object_store(None);
+        let log = log::read(&store, version).await?;
+        Ok(Some(Self {
+            version,
+            log,
+            store,
+            files,
+        }))
+    }
+
+    /// The next offset of every partition the table has a `txn` for under this topic id.
+    pub fn progress(&self, job: &str, stream: &str, topic_id: &TopicId) -> BTreeMap<Partition, Offset> {
+        // A `txn` holds the last offset included.
+        of_partitions(&self.log.transactions, job, stream, topic_id, |last| last + 1)
+    }
+
+    /// Where those partitions began, as far as the table's history still tells.
+    pub async fn starts(
+        &self,
+        job: &str,
+        stream: &str,
+        topic_id: &TopicId,
+    ) -> anyhow::Result<BTreeMap<Partition, Offset>> {
+        let starts = log::starts(&self.store, self.version).await?;
+        Ok(of_partitions(&starts, job, stream, topic_id, |start| start))
+    }
+
+    /// Reads every file's ids: learns where they are, and judges those that no window will see.
+    pub async fn survey(&mut self, stream: &StreamConfig, plan: &Plan) -> anyhow::Result<IdSurvey> {
+        let mut survey = IdSurvey::default();
+        let columns = stream.schema.partition_names();
+        for index in 0..self.files.len() {
+            let file = &self.files[index];
+            survey.files += 1;
+            if !columns::lies_where_it_belongs(&file.path, &columns, &file.partition) {
+                survey.misplaced.add(|| file.path.to_string());
+            }
+            let held = self
+                .survey_file(file, plan, &mut survey)
+                .await
+                .with_context(|| format!("cannot read {}", file.path))?;
+            self.files[index].held = held;
+        }
+        Ok(survey)
+    }
+
+    async fn survey_file(
+        &self,
+        file: &DataFile,
+        plan: &Plan,
+        survey: &mut IdSurvey,
+    ) -> anyhow::Result<BTreeMap<Partition, OffsetRange>> {
+        let mut held: BTreeMap<Partition, OffsetRange> = BTreeMap::new();
+        let mut batches = self.rows(file, true).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let ids = columns::ids(&batch)?;
+            for row in 0..ids.len() {
+                let Some(id) = columns::id_at(&ids, row) else {
+                    survey
+                        .foreign
+                        .add(|| ("null".to_owned(), "a row without an id".to_owned()));
+                    continue;
+                };
+                match plan.place(Side::Lake, id) {
+                    Place::Compared => {
+                        let (partition, offset) = (RecordId(id).partition(), RecordId(id).offset());
+                        held.entry(partition)
+                            .and_modify(|range| {
+                                range.start = range.start.min(offset);
+                                range.end = range.end.max(offset + 1);
+                            })
+                            .or_insert(OffsetRange::new(offset, offset + 1));
+                    }
+                    Place::Unverifiable => survey.unverifiable += 1,
+                    Place::Foreign(why) => survey.foreign.add(|| (RecordId(id).to_string(), why.to_owned())),
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Shows a window's comparison every row the table has of it.
+    pub async fn compare(&self, stream: &StreamConfig, comparison: &mut Comparison) -> anyhow::Result<()> {
+        let wanted: HashMap<Partition, OffsetRange> = comparison.expected().ranges().collect();
+        let overlaps = |(partition, held): (&Partition, &OffsetRange)| {
+            let range = wanted.get(partition);
+            range.is_some_and(|range| held.start < range.end && range.start < held.end)
+        };
+        for file in self.files.iter().filter(|file| file.held.iter().any(overlaps)) {
+            self.compare_file(stream, file, comparison)
+                .await
+                .with_context(|| format!("cannot read {}", file.path))?;
+        }
+        Ok(())
+    }
+
+    async fn compare_file(
+        &self,
+        stream: &StreamConfig,
+        file: &DataFile,
+        comparison: &mut Comparison,
+    ) -> anyhow::Result<()> {
+        let mut batches = self.rows(file, false).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let columns = Columns::new(&stream.schema, &batch, &file.partition)?;
+            for row in 0..columns.len() {
+                if let Some(id) = columns.id(row).filter(|id| comparison.expected().contains(*id)) {
+                    comparison.observe(columns.stored(id, row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, file: &DataFile, ids_only: bool) -> anyhow::Result<ParquetRecordBatchStream<StoredFile>> {
+        let reader = StoredFile {
+            store: self.store.clone(),
+            path: file.path.clone(),
+            bytes: file.bytes,
+        };
+        let mut builder = ParquetRecordBatchStreamBuilder::new(reader)
+            .await?
+            .with_batch_size(BATCH_ROWS);
+        if ids_only {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), [ID_COLUMN]);
+            builder = builder.with_projection(mask);
+        }
+        Ok(builder.build()?)
+    }
+}
+
+fn of_partitions(
+    by_application: &BTreeMap<String, i64>,
+    job: &str,
+    stream: &str,
+    topic_id: &TopicId,
+    offset: impl Fn(i64) -> Offset,
+) -> BTreeMap<Partition, Offset> {
+    let prefix = format!("affluent/{job}/{stream}/{topic_id}/");
+    let of_partition = |(app, version): (&String, &i64)| {
+        let partition = app.strip_prefix(&prefix)?.parse().ok()?;
+        Some((Partition(partition), offset(*version)))
+    };
+    by_application.iter().filter_map(of_partition).collect()
+}
+
+async fn open_table(stream: &StreamConfig) -> anyhow::Result<Option<DeltaTable>> {
+    let Some(url) = table_url(&stream.lake.root, &stream.name)? else {
+        return Ok(None);
+    };
+    let options: HashMap<String, String> = stream.lake.storage.clone().into_iter().collect();
+    let opening = DeltaTableBuilder::from_url(url.clone())?
+        .with_storage_options(options)
+        .load();
+    match opening.await {
+        Ok(table) => Ok(Some(table)),
+        Err(DeltaTableError::NotATable(_)) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot open the delta table {url}")),
+    }
+}
+
+/// `<root>/<stream>/`; `None` where the root is a local directory that has no such table.
+fn table_url(root: &str, stream: &str) -> anyhow::Result<Option<Url>> {
+    let directory = if root.contains("://") {
+        let url = Url::parse(&format!("{}/{stream}/", root.trim_end_matches('/')));
+        let url = url.with_context(|| format!("lake.root {root} is no URL"))?;
+        match url.to_file_path() {
+            Ok(directory) if url.scheme() == "file" => directory,
+            _ => return Ok(Some(url)),
+        }
+    } else {
+        std::path::absolute(root)?.join(stream)
+    };
+    if !directory.join("_delta_log").is_dir() {
+        return Ok(None);
+    }
+    let url = Url::from_directory_path(&directory);
+    let url = url.map_err(|()| anyhow::anyhow!("the directory {} has no URL", directory.display()))?;
+    Ok(Some(url))
+}
+
+#[cfg(test)]
+mod tests;
