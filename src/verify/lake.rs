@@ -24,7 +24,7 @@ use self::columns::{Columns, PartitionValues};
 use self::file::StoredFile;
 use self::log::LogState;
 use super::compare::{Comparison, Kind};
-use super::plan::{Place, Plan, Side};
+use super::plan::{Place, Plan, Reach, Side};
 use crate::config::StreamConfig;
 use crate::offsets::{Offset, OffsetRange, Partition, RecordId, TopicId};
 use crate::schema::ID_COLUMN;
@@ -98,21 +98,31 @@ impl LakeSide {
         }))
     }
 
-    /// The next offset of every partition the table has a `txn` for under this topic id.
-    pub fn progress(&self, job: &str, stream: &str, topic_id: &TopicId) -> BTreeMap<Partition, Offset> {
-        // A `txn` holds the last offset included.
-        of_partitions(&self.log.transactions, job, stream, topic_id, |last| last + 1)
-    }
-
-    /// Where those partitions began, as far as the table's history still tells.
-    pub async fn starts(
+    /// Start and next offset of every partition the table has progress of under this topic id.
+    ///
+    /// `affluent/<job>/<stream>/<topic id>/<partition>` holds the last offset included, the same with `/start`
+    /// the last one before the start. Both sinks begin at one start, so `other_start` serves where it is missing.
+    pub fn reach(
         &self,
         job: &str,
         stream: &str,
         topic_id: &TopicId,
-    ) -> anyhow::Result<BTreeMap<Partition, Offset>> {
-        let starts = log::starts(&self.store, self.version).await?;
-        Ok(of_partitions(&starts, job, stream, topic_id, |start| start))
+        other_start: impl Fn(Partition) -> Option<Offset>,
+    ) -> BTreeMap<Partition, Reach> {
+        let prefix = format!("affluent/{job}/{stream}/{topic_id}/");
+        let transactions = &self.log.transactions;
+        let of_partition = |(app, last): (&String, &i64)| {
+            let partition = Partition(app.strip_prefix(&prefix)?.parse().ok()?);
+            let recorded = transactions.get(&format!("{app}/start")).map(|before| before + 1);
+            let reach = Reach {
+                start: recorded.or_else(|| other_start(partition)).unwrap_or(0),
+                next: last + 1,
+                // Rows and progress come in one commit: there is nothing beyond.
+                end: last + 1,
+            };
+            Some((partition, reach))
+        };
+        transactions.iter().filter_map(of_partition).collect()
     }
 
     /// Reads every file's ids: learns where they are, and judges those that no window will see.
@@ -217,21 +227,6 @@ impl LakeSide {
         }
         Ok(builder.build()?)
     }
-}
-
-fn of_partitions(
-    by_application: &BTreeMap<String, i64>,
-    job: &str,
-    stream: &str,
-    topic_id: &TopicId,
-    offset: impl Fn(i64) -> Offset,
-) -> BTreeMap<Partition, Offset> {
-    let prefix = format!("affluent/{job}/{stream}/{topic_id}/");
-    let of_partition = |(app, version): (&String, &i64)| {
-        let partition = app.strip_prefix(&prefix)?.parse().ok()?;
-        Some((Partition(partition), offset(*version)))
-    };
-    by_application.iter().filter_map(of_partition).collect()
 }
 
 async fn open_table(stream: &StreamConfig) -> anyhow::Result<Option<DeltaTable>> {

@@ -22,6 +22,9 @@ use crate::schema::{Field, FieldType, PartitionColumn, StreamSchema};
 /// The directory name that stands for null in a partition path, so no value may have it.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// The longest directory name the usual file systems take.
+const MAX_DIRECTORY_BYTES: usize = 255;
+
 /// The largest document MongoDB stores.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -150,7 +153,9 @@ fn field_value(schema: &StreamSchema, index: usize, object: &Json<'_>) -> Result
     if schema.is_partition_field(index) {
         match &value {
             Some(Value::String(text)) if text.is_empty() => value = None,
-            Some(Value::String(text)) if text == NULL_PARTITION => return Err(RejectCode::InvalidPartitionValue),
+            Some(Value::String(text)) if !is_directory_name(&field.name, text) => {
+                return Err(RejectCode::InvalidPartitionValue);
+            }
             _ => {}
         }
     }
@@ -158,6 +163,20 @@ fn field_value(schema: &StreamSchema, index: usize, object: &Json<'_>) -> Result
         return Err(RejectCode::MissingField);
     }
     Ok(value)
+}
+
+/// Can `column=value`, escaped as Hive does it, be a directory?
+fn is_directory_name(column: &str, value: &str) -> bool {
+    const ESCAPED: &str = "\"#%'*/:=?\\{}[]^<>|`~\u{7f}";
+    let bytes = |c: char| {
+        if c < ' ' || ESCAPED.contains(c) {
+            "%00".len()
+        } else {
+            c.len_utf8()
+        }
+    };
+    let length = |text: &str| text.chars().map(bytes).sum::<usize>();
+    value != NULL_PARTITION && length(column) + "=".len() + length(value) <= MAX_DIRECTORY_BYTES
 }
 
 fn typed(field: &Field, found: &Json<'_>) -> Result<Value, RejectCode> {

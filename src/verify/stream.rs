@@ -30,7 +30,7 @@ use super::plan::{PartitionPlan, Place, Plan, Reach, Side};
 use super::records::{self, Gathered};
 use super::report::{DeadLetterReport, Records, RollupReport, RowName, SinkReport, StreamReport, Unequal};
 use super::rollup::Recomputed;
-use crate::config::{Config, KafkaConfig, Start, StreamConfig};
+use crate::config::{Config, KafkaConfig, StreamConfig};
 use crate::kafka::admin::{TopicDescription, describe_topic, watermarks};
 use crate::offsets::{Epoch, Offset, Partition, RecordId, TopicId};
 
@@ -55,7 +55,7 @@ pub async fn verify(
         Some(topic) => {
             report.problems = sides.strangers(&config.job, &topic.id);
             if report.problems.is_empty() {
-                let plan = sides.plan(config, stream, &topic, &mut report.notes).await?;
+                let plan = sides.plan(config, stream, &topic).await?;
                 let verification = Verification {
                     kafka: config.kafka.clone(),
                     stream: Arc::new(stream.clone()),
@@ -125,16 +125,15 @@ impl Sides {
         problems.into_iter().collect()
     }
 
-    async fn plan(
-        &self,
-        config: &Config,
-        stream: &StreamConfig,
-        topic: &TopicDescription,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<Plan> {
+    async fn plan(&self, config: &Config, stream: &StreamConfig, topic: &TopicDescription) -> anyhow::Result<Plan> {
         let epoch = self.epoch();
         let mongo = self.mongo_reach(stream, epoch).await?;
-        let lake = self.lake_reach(config, stream, topic, &mongo, notes).await?;
+        let other_start = |partition| mongo.get(&partition).map(|reach| reach.start);
+        let lake = self
+            .lake
+            .as_ref()
+            .map(|lake| lake.reach(&config.job, &stream.name, &topic.id, other_start));
+        let lake = lake.unwrap_or_default();
         // Last, so that the log's ends cover what the sinks were seen to hold.
         let ends = watermarks(&config.kafka, &stream.topic, &topic.partitions, records::ASK_TIMEOUT).await?;
         let of_partition = |(partition, ends): (Partition, _)| {
@@ -174,41 +173,6 @@ impl Sides {
         for (partition, progress) in &snapshot.progress {
             let last = side.last_offset(stream, epoch, *partition).await?;
             reaches.insert(*partition, progress.reach(last));
-        }
-        Ok(reaches)
-    }
-
-    async fn lake_reach(
-        &self,
-        config: &Config,
-        stream: &StreamConfig,
-        topic: &TopicDescription,
-        mongo: &BTreeMap<Partition, Reach>,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<BTreeMap<Partition, Reach>> {
-        let Some(lake) = &self.lake else {
-            return Ok(BTreeMap::new());
-        };
-        let progress = lake.progress(&config.job, &stream.name, &topic.id);
-        // Both sinks adopt one start; only where MongoDB does not know it the table's history is asked.
-        let recorded = if progress.keys().all(|partition| mongo.contains_key(partition)) {
-            BTreeMap::new()
-        } else {
-            lake.starts(&config.job, &stream.name, &topic.id).await?
-        };
-        let mut reaches = BTreeMap::new();
-        for (partition, next) in progress {
-            let start: Option<Offset> = mongo.get(&partition).map(|reach| reach.start);
-            let start = start.or_else(|| recorded.get(&partition).copied()).unwrap_or_else(|| {
-                if config.kafka.start != Start::Earliest {
-                    notes.push(format!(
-                        "where the lake's partition {partition} began is not recorded: taken as 0"
-                    ));
-                }
-                0
-            });
-            let end = next;
-            reaches.insert(partition, Reach { start, next, end });
         }
         Ok(reaches)
     }

@@ -57,31 +57,6 @@ pub async fn read(store: &Arc<dyn ObjectStore>, version: u64) -> anyhow::Result<
     Ok(state)
 }
 
-/// `appId` → the first offset it was asked for: its first `txn` + 1, where that came in a commit without data,
-/// which is how a start is recorded. Empty where the history's beginning has been cleaned up.
-pub async fn starts(store: &Arc<dyn ObjectStore>, version: u64) -> anyhow::Result<BTreeMap<String, i64>> {
-    let mut first: BTreeMap<String, Option<i64>> = BTreeMap::new();
-    for commit in 0..=version {
-        let path = Path::from(format!("_delta_log/{commit:020}.json"));
-        let bytes = match store.get(&path).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read the commit {path}")),
-        };
-        let mut state = LogState::default();
-        let has_data = state
-            .apply_commit(&bytes)
-            .with_context(|| format!("the commit {path} is damaged"))?;
-        for (app, last) in state.transactions {
-            first.entry(app).or_insert((!has_data).then_some(last + 1));
-        }
-    }
-    Ok(first
-        .into_iter()
-        .filter_map(|(app, start)| Some((app, start?)))
-        .collect())
-}
-
 async fn list(store: &Arc<dyn ObjectStore>) -> anyhow::Result<Vec<String>> {
     let entries: Vec<_> = store.list(Some(&Path::from("_delta_log"))).try_collect().await?;
     Ok(entries
@@ -101,8 +76,7 @@ async fn read_checkpoint(store: &Arc<dyn ObjectStore>, name: &str, state: &mut L
     let path = Path::from(format!("_delta_log/{name}"));
     if name.ends_with("json") {
         let bytes = store.get(&path).await?.bytes().await?;
-        state.apply_commit(&bytes)?;
-        return Ok(());
+        return state.apply_commit(&bytes);
     }
     let bytes = store.head(&path).await?.size;
     let reader = StoredFile {
@@ -125,16 +99,14 @@ async fn read_checkpoint(store: &Arc<dyn ObjectStore>, name: &str, state: &mut L
 }
 
 impl LogState {
-    /// One action per line. Answers whether the commit adds files.
-    fn apply_commit(&mut self, bytes: &[u8]) -> anyhow::Result<bool> {
+    /// One action per line.
+    fn apply_commit(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let text = std::str::from_utf8(bytes)?;
         if text.trim().is_empty() {
             bail!("it is empty");
         }
-        let mut adds = false;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let action: Json = serde_json::from_str(line)?;
-            adds |= action["add"].is_object();
             let txn = &action["txn"];
             if let (Some(app), Some(version)) = (txn["appId"].as_str(), txn["version"].as_i64()) {
                 self.transactions.insert(app.to_owned(), version);
@@ -144,7 +116,7 @@ impl LogState {
                 self.configuration = configuration.iter().filter_map(text).collect();
             }
         }
-        Ok(adds)
+        Ok(())
     }
 
     fn apply_checkpoint(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {

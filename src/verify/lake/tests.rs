@@ -66,7 +66,11 @@ impl Table {
     }
 
     fn txn(last: Offset) -> serde_json::Value {
-        json!({"txn": {"appId": format!("affluent/shop/readings/{TOPIC_ID}/0"), "version": last}})
+        Self::transaction("0", last)
+    }
+
+    fn transaction(what: &str, version: i64) -> serde_json::Value {
+        json!({"txn": {"appId": format!("affluent/shop/readings/{TOPIC_ID}/{what}"), "version": version}})
     }
 
     /// Writes a file of rows `(offset, amount)` and answers its `add`.
@@ -149,7 +153,11 @@ async fn a_stream_without_a_table_has_no_side() {
 #[tokio::test]
 async fn active_files_progress_start_and_owner_come_from_the_log() {
     let mut table = Table::new();
-    table.commit(&[Table::txn(-1)]);
+    table.commit(&[
+        Table::txn(-1),
+        Table::transaction("0/start", -1),
+        Table::transaction("1/start", 6),
+    ]);
     let (first, second) = (
         table.file("a", "Corse", &[(0, 0), (1, 100)]),
         table.file("b", "Corse", &[(2, 200)]),
@@ -163,15 +171,12 @@ async fn active_files_progress_start_and_owner_come_from_the_log() {
     let mut side = table.open().await;
     let topic_id = TopicId(TOPIC_ID.into());
     assert_eq!(side.log.configuration["affluent.job"], "shop");
-    assert_eq!(
-        side.progress("shop", "readings", &topic_id),
-        BTreeMap::from([(Partition(0), 3)])
-    );
-    assert_eq!(side.progress("shop", "readings", &TopicId::unknown()), BTreeMap::new());
-    assert_eq!(
-        side.starts("shop", "readings", &topic_id).await.unwrap(),
-        BTreeMap::from([(Partition(0), 0)])
-    );
+    let reach = |start, next| Reach { start, next, end: next };
+    let none = |_| None;
+    let expected = BTreeMap::from([(Partition(0), reach(0, 3))]);
+    assert_eq!(side.reach("shop", "readings", &topic_id, none), expected);
+    assert!(side.reach("shop", "readings", &TopicId::unknown(), none).is_empty());
+    assert!(side.reach("other", "readings", &topic_id, none).is_empty());
 
     let (plan, mut comparison) = table.window(3, 5);
     let survey = side.survey(&table.stream, &plan).await.unwrap();
@@ -220,6 +225,23 @@ async fn a_file_outside_its_directory_is_misplaced() {
 }
 
 #[tokio::test]
+async fn files_are_found_whatever_their_partition_value() {
+    let mut table = Table::new();
+    // On disk Hive's escaping, in the log that of a URI on top.
+    let mut add = table.file("a", "Provence%2FAlpes – Côte d%27Azur %25", &[(0, 0)]);
+    add["add"]["path"] =
+        json!("date=2024-07-01/region=Provence%252FAlpes%20%E2%80%93%20C%C3%B4te%20d%2527Azur%20%2525/a.parquet");
+    add["add"]["partitionValues"]["region"] = json!("Provence/Alpes – Côte d'Azur %");
+    table.commit(&[add, Table::txn(0)]);
+    let mut side = table.open().await;
+    let (plan, mut comparison) = table.window(1, 1);
+    let survey = side.survey(&table.stream, &plan).await.unwrap();
+    assert_eq!((survey.files, survey.misplaced.count), (1, 0));
+    side.compare(&table.stream, &mut comparison).await.unwrap();
+    assert_eq!(comparison.finish().rows, 1);
+}
+
+#[tokio::test]
 async fn a_table_whose_rows_have_no_progress_is_all_foreign() {
     let mut table = Table::new();
     let add = table.file("a", "Corse", &[(0, 0), (1, 100)]);
@@ -251,7 +273,7 @@ async fn a_torn_commit_stops_the_verification() {
 async fn transactions_survive_in_a_checkpoint() {
     let mut table = Table::new();
     let add = table.file("a", "Corse", &[(0, 0)]);
-    table.commit(&[add, Table::txn(0)]);
+    table.commit(&[add, Table::txn(0), Table::transaction("0/start", -1)]);
     let url = Url::from_directory_path(table.directory()).unwrap();
     let library = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
     deltalake_core::checkpoints::create_checkpoint(&library, None)
@@ -264,14 +286,7 @@ async fn transactions_survive_in_a_checkpoint() {
     }
     let side = table.open().await;
     let topic_id = TopicId(TOPIC_ID.into());
-    assert_eq!(
-        side.progress("shop", "readings", &topic_id),
-        BTreeMap::from([(Partition(0), 1)])
-    );
+    let reach = side.reach("shop", "readings", &topic_id, |_| Some(7));
+    assert_eq!((reach[&Partition(0)].start, reach[&Partition(0)].next), (0, 1));
     assert_eq!(side.log.configuration["affluent.job"], "shop");
-    assert_eq!(
-        side.starts("shop", "readings", &topic_id).await.unwrap(),
-        BTreeMap::new(),
-        "history is gone"
-    );
 }

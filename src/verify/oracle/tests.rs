@@ -149,7 +149,10 @@ fn limits_of_size_depth_and_coordinates_hold() {
         Verdict::Reject(RejectCode::InvalidCoordinates)
     );
 
-    // `at` and `_id` take 24 bytes, the frame 5, `region` 13 and its text.
+    // The frame takes 5 bytes, `_id` 13, `at` 12, `region` 13 and its text; as a partition it could not be so long.
+    let schema = &stream.schema;
+    let unpartitioned = StreamSchema::new(schema.fields.clone(), schema.event_time, vec![], schema.timezone);
+    stream.schema = std::sync::Arc::new(unpartitioned);
     let with_region = |bytes: usize| format!(r#"{{"at":"2024-06-30T22:30:00Z","region":"{}"}}"#, "r".repeat(bytes));
     let largest = MAX_DOCUMENT_BYTES - 5 - 13 - 12 - 13;
     assert!(matches!(verdict(&stream, &with_region(largest)), Verdict::Row(_)));
@@ -174,6 +177,24 @@ fn the_document_size_is_that_of_the_document() {
     };
     let bytes = document.to_vec().unwrap();
     assert_eq!(document_bytes(&stream.schema, &row.values), bytes.len());
+}
+
+#[test]
+fn a_partition_value_must_fit_a_directory_name_escaped() {
+    let stream = stream();
+    let with_region = |text: String| {
+        verdict(
+            &stream,
+            &format!(r#"{{"at":"2024-06-30T22:30:00Z","region":"{text}"}}"#),
+        )
+    };
+    let room = 255 - "region=".len();
+    assert!(matches!(with_region("r".repeat(room)), Verdict::Row(_)));
+    assert!(matches!(with_region("é".repeat(room / 2)), Verdict::Row(_)));
+    assert!(matches!(with_region("/".repeat(room / 3)), Verdict::Row(_)));
+    for text in ["r".repeat(room + 1), "é".repeat(room / 2 + 1), "/".repeat(room / 3 + 1)] {
+        assert_eq!(with_region(text), Verdict::Reject(RejectCode::InvalidPartitionValue));
+    }
 }
 
 #[test]
