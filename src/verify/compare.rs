@@ -150,7 +150,7 @@ impl<T> Kind<T> {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.count += other.count;
         let room = MAX_EXAMPLES - self.examples.len();
         self.examples.extend(other.examples.into_iter().take(room));

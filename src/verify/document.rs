@@ -57,7 +57,7 @@ fn row_values(schema: &StreamSchema, document: &RawDocument) -> Result<Vec<Optio
         let Some(index) = skipped.map(|skipped| next + skipped) else {
             let declared = schema.fields.iter().any(|field| field.name == name);
             let why = if declared {
-                "a field out of order or twice"
+                "out of order, or there twice"
             } else {
                 "a field nobody declared"
             };
@@ -120,8 +120,22 @@ pub fn decimal(bytes: [u8; 16], scale: u8) -> Option<i128> {
 
 /// A BSON value with its type, for people.
 pub fn show(found: RawBsonRef<'_>) -> String {
-    let text: String = format!("{found:?}").chars().take(120).collect();
-    format!("{text} (BSON {:?})", found.element_type())
+    match found {
+        RawBsonRef::String(text) => super::form::show(Some(&Value::String(text.to_owned()))),
+        RawBsonRef::Boolean(value) => value.to_string(),
+        RawBsonRef::Null => "null".to_owned(),
+        RawBsonRef::Int32(value) => format!("{value} (int32)"),
+        RawBsonRef::Int64(value) => format!("{value} (int64)"),
+        RawBsonRef::Double(value) => format!("{value:?} (double)"),
+        RawBsonRef::Decimal128(value) => format!("{value} (decimal128)"),
+        RawBsonRef::DateTime(at) => {
+            super::form::show(Some(&Value::Timestamp(at.timestamp_millis().saturating_mul(1000))))
+        }
+        other => {
+            let text: String = format!("{other:?}").chars().take(120).collect();
+            format!("{text} ({:?})", other.element_type())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +197,18 @@ mod tests {
         assert_eq!(read(doc! { "_id": "7" }), None);
         assert_eq!(read(doc! { "_id": 7i32 }), None);
         assert_eq!(read(doc! { "at": DateTime::from_millis(0) }), None);
+    }
+
+    #[test]
+    fn values_are_shown_with_the_type_that_may_be_wrong() {
+        let money = Decimal128::from_str("1.50").unwrap();
+        assert_eq!(show(RawBsonRef::Decimal128(money)), "1.50 (decimal128)");
+        assert_eq!(show(RawBsonRef::Int32(5)), "5 (int32)");
+        assert_eq!(show(RawBsonRef::String("five")), "\"five\"");
+        assert_eq!(
+            show(RawBsonRef::DateTime(DateTime::from_millis(1))),
+            "1970-01-01T00:00:00.001Z"
+        );
     }
 
     #[test]

@@ -5,14 +5,15 @@
 //! Does not own: the log's other contents (`log`), rows out of columns (`columns`), any comparison.
 
 pub mod columns;
+pub mod damage;
 mod file;
 pub mod log;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -24,9 +25,9 @@ use self::columns::{Columns, PartitionValues};
 use self::file::StoredFile;
 use self::log::LogState;
 use super::compare::{Comparison, Kind};
-use super::plan::{Place, Plan, Reach, Side};
+use super::plan::{Place, Plan, Reach, Side, name_of};
 use crate::config::StreamConfig;
-use crate::offsets::{Offset, OffsetRange, Partition, RecordId, TopicId};
+use crate::offsets::{Epoch, Offset, OffsetRange, Partition, RecordId, TopicId};
 use crate::schema::ID_COLUMN;
 
 /// Rows decoded at a time.
@@ -60,42 +61,54 @@ pub struct IdSurvey {
     pub foreign: Kind<(String, String)>,
     /// Files that do not lie where their partition values say.
     pub misplaced: Kind<String>,
+    /// Files the log promises that are gone or cannot be read; what they held shows as missing.
+    pub damaged: Kind<String>,
 }
 
 impl LakeSide {
-    /// The newest snapshot; `None` where there is no table yet.
+    /// The newest snapshot; `None` where there is no table yet. A damaged log is an error with a
+    /// [`damage::finding`].
     pub async fn open(stream: &StreamConfig) -> anyhow::Result<Option<Self>> {
-        let Some(table) = open_table(stream).await? else {
+        let Some(url) = table_url(&stream.lake.root, &stream.name)? else {
             return Ok(None);
         };
-        let table_log = table.log_store();
-        let state = table.snapshot()?;
-        let version = state.version();
-        let mut files = Vec::new();
-        let mut views = state.snapshot().file_views(table_log.as_ref(), None);
-        while let Some(file) = views.try_next().await? {
-            if file.deletion_vector_descriptor().is_some() {
-                bail!(
-                    "{} has a deletion vector, which verify cannot read: run OPTIMIZE or REORG … PURGE",
-                    file.path()
-                );
-            }
-            files.push(DataFile {
-                path: file.object_store_path(),
-                bytes: u64::try_from(file.size()).unwrap_or_default(),
-                partition: file.partition_values_map().into_iter().collect(),
-                held: BTreeMap::new(),
-            });
-        }
-        drop(views);
-        let store = table_log.object_store(None);
-        let log = log::read(&store, version).await?;
+        let options: HashMap<String, String> = stream.lake.storage.clone().into_iter().collect();
+        let mut table = DeltaTableBuilder::from_url(url.clone())?
+            .with_storage_options(options)
+            .build()?;
+        let store = table.log_store().object_store(None);
+        // Our own reading comes first: it names a torn commit, and fixes the version for the library's.
+        let Some((version, log)) = log::read(&store).await? else {
+            return Ok(None);
+        };
+        let loading = table.load_version(version).await;
+        loading.with_context(|| format!("cannot open version {version} of the delta table {url}"))?;
+        let files = active_files(&table).await?;
         Ok(Some(Self {
             version,
             log,
             store,
             files,
         }))
+    }
+
+    /// How often the topic has been re-created: each time the table's progress goes on under another topic id.
+    pub fn epoch(&self, job: &str, stream: &str, topic_id: &TopicId) -> Epoch {
+        let earlier = self
+            .topics(job, stream)
+            .into_iter()
+            .filter(|id| id.is_known() && id != topic_id);
+        Epoch(u8::try_from(earlier.count()).unwrap_or(u8::MAX))
+    }
+
+    /// Topic ids under which the table has progress.
+    pub fn topics(&self, job: &str, stream: &str) -> BTreeSet<TopicId> {
+        let prefix = format!("affluent/{job}/{stream}/");
+        let of_application = |app: &String| {
+            let (topic, _) = app.strip_prefix(&prefix)?.split_once('/')?;
+            Some(TopicId(topic.to_owned()))
+        };
+        self.log.transactions.keys().filter_map(of_application).collect()
     }
 
     /// Start and next offset of every partition the table has progress of under this topic id.
@@ -109,6 +122,13 @@ impl LakeSide {
         topic_id: &TopicId,
         other_start: impl Fn(Partition) -> Option<Offset>,
     ) -> BTreeMap<Partition, Reach> {
+        // What began under a broker without topic ids goes on under the id that is known now.
+        let unknown = TopicId::unknown();
+        let topic_id = if self.topics(job, stream).contains(topic_id) {
+            topic_id
+        } else {
+            &unknown
+        };
         let prefix = format!("affluent/{job}/{stream}/{topic_id}/");
         let transactions = &self.log.transactions;
         let of_partition = |(app, last): (&String, &i64)| {
@@ -135,11 +155,10 @@ impl LakeSide {
             if !columns::lies_where_it_belongs(&file.path, &columns, &file.partition) {
                 survey.misplaced.add(|| file.path.to_string());
             }
-            let held = self
-                .survey_file(file, plan, &mut survey)
-                .await
-                .with_context(|| format!("cannot read {}", file.path))?;
-            self.files[index].held = held;
+            match self.survey_file(file, plan, &mut survey).await {
+                Ok(held) => self.files[index].held = held,
+                Err(error) => note_damage(error, file, &mut survey.damaged)?,
+            }
         }
         Ok(survey)
     }
@@ -172,26 +191,27 @@ impl LakeSide {
                             .or_insert(OffsetRange::new(offset, offset + 1));
                     }
                     Place::Unverifiable => survey.unverifiable += 1,
-                    Place::Foreign(why) => survey.foreign.add(|| (RecordId(id).to_string(), why.to_owned())),
+                    Place::Foreign(why) => survey.foreign.add(|| (name_of(id), why.to_owned())),
                 }
             }
         }
         Ok(held)
     }
 
-    /// Shows a window's comparison every row the table has of it.
-    pub async fn compare(&self, stream: &StreamConfig, comparison: &mut Comparison) -> anyhow::Result<()> {
+    /// Shows a window's comparison every row the table has of it; answers which files turned out damaged.
+    pub async fn compare(&self, stream: &StreamConfig, comparison: &mut Comparison) -> anyhow::Result<Kind<String>> {
+        let mut damaged = Kind::default();
         let wanted: HashMap<Partition, OffsetRange> = comparison.expected().ranges().collect();
         let overlaps = |(partition, held): (&Partition, &OffsetRange)| {
             let range = wanted.get(partition);
             range.is_some_and(|range| held.start < range.end && range.start < held.end)
         };
         for file in self.files.iter().filter(|file| file.held.iter().any(overlaps)) {
-            self.compare_file(stream, file, comparison)
-                .await
-                .with_context(|| format!("cannot read {}", file.path))?;
+            if let Err(error) = self.compare_file(stream, file, comparison).await {
+                note_damage(error, file, &mut damaged)?;
+            }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     async fn compare_file(
@@ -229,19 +249,36 @@ impl LakeSide {
     }
 }
 
-async fn open_table(stream: &StreamConfig) -> anyhow::Result<Option<DeltaTable>> {
-    let Some(url) = table_url(&stream.lake.root, &stream.name)? else {
-        return Ok(None);
-    };
-    let options: HashMap<String, String> = stream.lake.storage.clone().into_iter().collect();
-    let opening = DeltaTableBuilder::from_url(url.clone())?
-        .with_storage_options(options)
-        .load();
-    match opening.await {
-        Ok(table) => Ok(Some(table)),
-        Err(DeltaTableError::NotATable(_)) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot open the delta table {url}")),
+fn note_damage(error: anyhow::Error, file: &DataFile, damaged: &mut Kind<String>) -> anyhow::Result<()> {
+    let error = damage::judge(error, &file.path);
+    match damage::finding(&error) {
+        Some(finding) => {
+            damaged.add(|| finding.to_string());
+            Ok(())
+        }
+        None => Err(error),
     }
+}
+
+async fn active_files(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
+    let log_store = table.log_store();
+    let mut files = Vec::new();
+    let mut views = table.snapshot()?.snapshot().file_views(log_store.as_ref(), None);
+    while let Some(file) = views.try_next().await? {
+        if file.deletion_vector_descriptor().is_some() {
+            bail!(
+                "{} has a deletion vector, which verify cannot read: run REORG … APPLY (PURGE) first",
+                file.path()
+            );
+        }
+        files.push(DataFile {
+            path: file.object_store_path(),
+            bytes: u64::try_from(file.size()).unwrap_or_default(),
+            partition: file.partition_values_map().into_iter().collect(),
+            held: BTreeMap::new(),
+        });
+    }
+    Ok(files)
 }
 
 /// `<root>/<stream>/`; `None` where the root is a local directory that has no such table.

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod records;
 pub mod report;
 pub mod rollup;
+mod sides;
 pub mod stream;
 #[cfg(test)]
 mod testing;

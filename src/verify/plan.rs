@@ -72,6 +72,15 @@ pub enum Place {
     Foreign(&'static str),
 }
 
+/// An `_id` for people: with its coordinates, where it can have some.
+pub fn name_of(id: i64) -> String {
+    if id < 0 {
+        id.to_string()
+    } else {
+        RecordId(id).to_string()
+    }
+}
+
 impl PartitionPlan {
     pub fn reach(&self, side: Side) -> Option<&Reach> {
         match side {

@@ -1,12 +1,14 @@
 //! What verify found, for people and for programs.
 //!
-//! Owns: the shape of `--json` (field names are a contract), the table, and the last line.
-//! Does not own: any judgement but one: a stream holds when nothing is listed against it.
+//! Owns: the shape of `--json` (field names are a contract), the last line, and one judgement: a stream holds
+//! when nothing is listed against it.
+//! Does not own: the table for people (`table`).
 
-use std::fmt::{self, Write};
+mod table;
 
 use serde::Serialize;
 
+use self::table::thousands;
 use super::compare::{Kind, Tally};
 use super::form::Difference;
 use super::rollup::RollupTally;
@@ -57,6 +59,8 @@ pub struct SinkReport {
     pub unequal: u64,
     /// Files whose directory contradicts the log (lake).
     pub misplaced_files: u64,
+    /// Files the log promises that are gone or cannot be read; their rows are counted as missing (lake).
+    pub damaged_files: u64,
     /// Equal rows beyond progress: an unfinished batch (mongo).
     pub unfinished: u64,
     /// Offsets below progress whose records Kafka no longer has, and the rows found for them.
@@ -80,6 +84,8 @@ pub struct Examples {
     pub unequal: Vec<Unequal>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub misplaced_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged_files: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -163,14 +169,15 @@ impl SinkReport {
                 duplicate: names(tally.duplicate),
                 foreign: foreign(tally.foreign),
                 unequal,
-                misplaced_files: Vec::new(),
+                ..Examples::default()
             },
             ..Self::default()
         }
     }
 
     pub fn holds(&self) -> bool {
-        self.missing + self.duplicate + self.foreign + self.unequal + self.misplaced_files == 0
+        let rows = self.missing + self.duplicate + self.foreign + self.unequal;
+        rows + self.misplaced_files + self.damaged_files == 0
     }
 }
 
@@ -239,6 +246,7 @@ impl StreamReport {
             count(name, sink.foreign, "foreign");
             count(name, sink.unequal, "unequal");
             count(name, sink.misplaced_files, "files misplaced");
+            count(name, sink.damaged_files, "files damaged");
         }
         for rollup in &self.rollups {
             count(
@@ -292,165 +300,11 @@ impl Report {
     }
 }
 
-/// The table of one stream.
-impl fmt::Display for StreamReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "stream {} (topic {})", self.stream, self.topic)?;
-        let records = self.records;
-        let skipped = if records.skipped > 0 {
-            format!(", {} skipped", thousands(records.skipped))
-        } else {
-            String::new()
-        };
-        writeln!(
-            f,
-            "  records read   {} ({} good, {} rejected{skipped}) in {:.1} s",
-            thousands(records.read),
-            thousands(records.good),
-            thousands(records.rejected),
-            self.seconds
-        )?;
-        self.write_sinks(f)?;
-        self.write_rollups(f)?;
-        let letters = &self.dead_letters;
-        writeln!(
-            f,
-            "  dead letters   {} expected, {} missing",
-            thousands(letters.expected),
-            thousands(letters.missing)
-        )?;
-        for note in &self.notes {
-            writeln!(f, "  note: {note}")?;
-        }
-        for problem in &self.problems {
-            writeln!(f, "  PROBLEM: {problem}")?;
-        }
-        self.write_examples(f)
-    }
-}
-
-impl StreamReport {
-    fn write_sinks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "  {:<12} {:>14} {:>11} {:>11} {:>11} {:>11} {:>11} {:>16}",
-            "sink", "rows", "missing", "duplicate", "foreign", "unequal", "behind", "not verifiable"
-        )?;
-        for (name, sink) in self.sinks() {
-            let gone = match sink.unverifiable_offsets {
-                0 => "0".to_owned(),
-                offsets => format!("{} offsets", thousands(offsets)),
-            };
-            writeln!(
-                f,
-                "  {name:<12} {:>14} {:>11} {:>11} {:>11} {:>11} {:>11} {gone:>16}",
-                thousands(sink.rows),
-                thousands(sink.missing),
-                thousands(sink.duplicate),
-                thousands(sink.foreign),
-                thousands(sink.unequal),
-                thousands(sink.behind),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_rollups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for rollup in &self.rollups {
-            let name = &rollup.name;
-            match (&rollup.unchecked, rollup.groups) {
-                (Some(why), _) => writeln!(f, "  rollup {name}: not checked, {why}")?,
-                (None, groups) => writeln!(
-                    f,
-                    "  rollup {name}: {} groups checked, {} missing, {} foreign, {} unequal",
-                    thousands(groups.unwrap_or_default()),
-                    thousands(rollup.missing),
-                    thousands(rollup.foreign),
-                    thousands(rollup.unequal)
-                )?,
-            }
-        }
-        Ok(())
-    }
-
-    fn write_examples(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, sink) in self.sinks() {
-            let examples = &sink.examples;
-            for row in &examples.missing {
-                writeln!(f, "  {name} missing {row}")?;
-            }
-            for row in &examples.duplicate {
-                writeln!(f, "  {name} duplicate {row}")?;
-            }
-            for Foreign { id, reason } in &examples.foreign {
-                writeln!(f, "  {name} foreign {id}: {reason}")?;
-            }
-            for unequal in &examples.unequal {
-                writeln!(f, "  {name} unequal {}{}", unequal.row, list(&unequal.differences))?;
-            }
-            for file in &examples.misplaced_files {
-                writeln!(
-                    f,
-                    "  {name} misplaced {file}: its directory is not that of its partition values"
-                )?;
-            }
-        }
-        for rollup in &self.rollups {
-            let name = &rollup.name;
-            for group in &rollup.missing_examples {
-                writeln!(f, "  {name} missing {group}")?;
-            }
-            for Foreign { id, reason } in &rollup.foreign_examples {
-                writeln!(f, "  {name} foreign {id}: {reason}")?;
-            }
-            for group in &rollup.unequal_examples {
-                writeln!(f, "  {name} unequal {}{}", group.group, list(&group.differences))?;
-            }
-        }
-        for row in &self.dead_letters.missing_examples {
-            writeln!(f, "  dead letter missing of {row}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for RowName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (epoch {}, partition {}, offset {})",
-            self.id, self.epoch, self.partition, self.offset
-        )
-    }
-}
-
-fn list(differences: &[Difference]) -> String {
-    let mut text = String::new();
-    for (index, Difference { field, expected, found }) in differences.iter().enumerate() {
-        let separator = if index == 0 { ": " } else { "; " };
-        let _ = write!(text, "{separator}{field} is {found}, expected {expected}");
-    }
-    text
-}
-
-/// 1234567 → `1,234,567`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn stream() -> StreamReport {
+    pub fn stream() -> StreamReport {
         let sink = |rows| SinkReport {
             rows,
             ..SinkReport::default()
@@ -513,7 +367,7 @@ mod tests {
     #[test]
     fn any_fault_at_all_means_that_it_does_not_hold() {
         type Fault = fn(&mut StreamReport);
-        let faults: [(Fault, &str); 9] = [
+        let faults: [(Fault, &str); 10] = [
             (|s| s.mongo.as_mut().unwrap().missing = 1, "mongo: 1 missing"),
             (|s| s.lake.as_mut().unwrap().duplicate = 2, "lake: 2 duplicate"),
             (|s| s.lake.as_mut().unwrap().foreign = 1, "lake: 1 foreign"),
@@ -522,6 +376,7 @@ mod tests {
                 |s| s.lake.as_mut().unwrap().misplaced_files = 1,
                 "lake: 1 files misplaced",
             ),
+            (|s| s.lake.as_mut().unwrap().damaged_files = 1, "lake: 1 files damaged"),
             (|s| s.rollups[0].unequal = 1, "sales_by_day: 1 groups off"),
             (|s| s.rollups[0].missing = 1, "sales_by_day: 1 groups off"),
             (|s| s.dead_letters.missing = 1, "dead letters: 1 missing"),
@@ -538,33 +393,5 @@ mod tests {
             assert!(!report.holds, "{text}");
             assert_eq!(report.conclusion(), format!("does not hold: sales — {text}"));
         }
-    }
-
-    #[test]
-    fn the_table_reads_like_this() {
-        let mut stream = stream();
-        let lake = stream.lake.as_mut().unwrap();
-        lake.missing = 1;
-        lake.unequal = 1;
-        lake.examples.missing = vec![RecordId((3 << 44) | 17).into()];
-        lake.examples.unequal = vec![Unequal {
-            row: RecordId(5).into(),
-            differences: vec![Difference {
-                field: "amount".into(),
-                expected: "1.50".into(),
-                found: "1.51".into(),
-            }],
-        }];
-        insta::assert_snapshot!(stream.to_string(), @r"
-        stream sales (topic sales)
-          records read   1,000,000 (999,000 good, 1,000 rejected) in 12.3 s
-          sink                   rows     missing   duplicate     foreign     unequal      behind   not verifiable
-          mongo               999,000           0           0           0           0           0                0
-          lake                999,000           1           0           0           1           0                0
-          rollup sales_by_day: 30 groups checked, 0 missing, 0 foreign, 0 unequal
-          dead letters   1,000 expected, 0 missing
-          lake missing 52776558133265 (epoch 0, partition 3, offset 17)
-          lake unequal 5 (epoch 0, partition 0, offset 5): amount is 1.51, expected 1.50
-        ");
     }
 }

@@ -419,5 +419,4 @@ fn first_instant(wall: NaiveDateTime, zone: Tz) -> Option<i64> {
 }
 
 #[cfg(test)]
-#[path = "rollup_tests.rs"]
 mod tests;

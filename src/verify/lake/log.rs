@@ -1,7 +1,7 @@
 //! The Delta log, read once through for what the library only answers one question at a time: every `txn`,
 //! and the table's configuration.
 //!
-//! Owns: the newest checkpoint and the commits behind it, up to a given version.
+//! Owns: the newest checkpoint and the commits behind it; that a torn one is damage and never skipped.
 //! Does not own: active files (the library's snapshot answers for those).
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::Value as Json;
 
+use super::damage::judge;
 use super::file::StoredFile;
 
 /// What the log says beside its files.
@@ -27,34 +28,34 @@ pub struct LogState {
     pub configuration: BTreeMap<String, String>,
 }
 
-/// Reads the log below the table's root up to and including `version`.
-pub async fn read(store: &Arc<dyn ObjectStore>, version: u64) -> anyhow::Result<LogState> {
+/// Reads the log below the table's root up to its newest commit, whose version it answers too; `None` where
+/// there is no log.
+pub async fn read(store: &Arc<dyn ObjectStore>) -> anyhow::Result<Option<(u64, LogState)>> {
     let names = list(store).await.context("cannot list the delta log")?;
-    let checkpoint = names
-        .iter()
-        .filter_map(|name| checkpoint_version(name))
-        .filter(|v| *v <= version)
-        .max();
+    let checkpoint = names.iter().filter_map(|name| checkpoint_version(name)).max();
+    let newest = names.iter().filter_map(|name| commit_version(name)).max();
+    let Some(version) = newest.max(checkpoint) else {
+        return Ok(None);
+    };
     let mut state = LogState::default();
     if let Some(checkpoint) = checkpoint {
         // One checkpoint may come in several parts; of one written twice both say the same.
         for name in names.iter().filter(|name| checkpoint_version(name) == Some(checkpoint)) {
-            read_checkpoint(store, name, &mut state)
-                .await
-                .with_context(|| format!("cannot read the checkpoint {name}"))?;
+            let reading = read_checkpoint(store, name, &mut state).await;
+            reading.map_err(|error| judge(error, format!("the checkpoint {name}")))?;
         }
     }
     for commit in checkpoint.map_or(0, |v| v + 1)..=version {
         let path = Path::from(format!("_delta_log/{commit:020}.json"));
-        let reading = async { anyhow::Ok(store.get(&path).await?.bytes().await?) };
-        let bytes = reading
-            .await
-            .with_context(|| format!("cannot read the commit {path}"))?;
-        state
-            .apply_commit(&bytes)
-            .with_context(|| format!("the commit {path} is damaged"))?;
+        let reading = read_commit(store, &path, &mut state).await;
+        reading.map_err(|error| judge(error, format!("the commit {path}")))?;
     }
-    Ok(state)
+    Ok(Some((version, state)))
+}
+
+async fn read_commit(store: &Arc<dyn ObjectStore>, path: &Path, state: &mut LogState) -> anyhow::Result<()> {
+    let bytes = store.get(path).await?.bytes().await?;
+    state.apply_commit(&bytes)
 }
 
 async fn list(store: &Arc<dyn ObjectStore>) -> anyhow::Result<Vec<String>> {
@@ -63,6 +64,13 @@ async fn list(store: &Arc<dyn ObjectStore>) -> anyhow::Result<Vec<String>> {
         .iter()
         .filter_map(|entry| entry.location.filename().map(str::to_owned))
         .collect())
+}
+
+/// `00000000000000000010.json` → 10.
+fn commit_version(name: &str) -> Option<u64> {
+    let version = name.strip_suffix(".json")?;
+    let all_digits = version.len() == 20 && version.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| version.parse().ok())?
 }
 
 /// `00000000000000000010.checkpoint….parquet` or `….json` → 10.
@@ -184,7 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_are_known_by_name() {
+    fn commits_and_checkpoints_are_known_by_name() {
+        assert_eq!(commit_version("00000000000000000010.json"), Some(10));
+        assert_eq!(commit_version("00000000000000000010.checkpoint.parquet"), None);
+        assert_eq!(commit_version(".00000000000000000010.json.tmp"), None);
         assert_eq!(checkpoint_version("00000000000000000010.checkpoint.parquet"), Some(10));
         assert_eq!(
             checkpoint_version("00000000000000000010.checkpoint.0000000001.0000000002.parquet"),

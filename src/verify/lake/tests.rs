@@ -261,12 +261,84 @@ async fn a_table_whose_rows_have_no_progress_is_all_foreign() {
 }
 
 #[tokio::test]
-async fn a_torn_commit_stops_the_verification() {
+async fn files_that_are_gone_or_corrupt_are_findings_and_their_rows_missing() {
+    let mut table = Table::new();
+    let files = [
+        table.file("a", "Corse", &[(0, 0)]),
+        table.file("b", "Corse", &[(1, 100)]),
+        table.file("c", "Corse", &[(2, 200)]),
+    ];
+    table.commit(&[files[0].clone(), files[1].clone(), files[2].clone(), Table::txn(2)]);
+    let path = |name: &str| {
+        table
+            .directory()
+            .join(format!("date=2024-07-01/region=Corse/{name}.parquet"))
+    };
+    fs::remove_file(path("a")).unwrap();
+    let bytes = fs::metadata(path("b")).unwrap().len();
+    fs::write(path("b"), vec![0; bytes as usize]).unwrap();
+
+    let mut side = table.open().await;
+    let (plan, mut comparison) = table.window(3, 3);
+    let survey = side.survey(&table.stream, &plan).await.unwrap();
+    assert_eq!(survey.damaged.count, 2);
+    let mut damaged = survey.damaged.examples;
+    damaged.sort();
+    assert_eq!(damaged[0], "date=2024-07-01/region=Corse/a.parquet is gone");
+    assert!(
+        damaged[1].starts_with("date=2024-07-01/region=Corse/b.parquet is damaged"),
+        "{damaged:?}"
+    );
+    side.compare(&table.stream, &mut comparison).await.unwrap();
+    assert_eq!(comparison.finish().missing.examples, [RecordId(0), RecordId(1)]);
+}
+
+#[tokio::test]
+async fn a_torn_or_lost_commit_is_a_finding_that_names_it() {
     let mut table = Table::new();
     table.commit(&[Table::txn(0)]);
-    let log = table.directory().join("_delta_log/00000000000000000001.json");
-    fs::write(&log, "").unwrap();
-    assert!(LakeSide::open(&table.stream).await.is_err());
+    table.commit(&[Table::txn(1)]);
+    let finding = async || {
+        let error = LakeSide::open(&table.stream).await.expect_err("the log is damaged");
+        damage::finding(&error).expect("a finding").to_string()
+    };
+    let last = table.directory().join("_delta_log/00000000000000000002.json");
+    fs::write(&last, "").unwrap();
+    assert_eq!(
+        finding().await,
+        "the commit _delta_log/00000000000000000002.json is damaged: it is empty"
+    );
+    fs::write(&last, r#"{"txn":{"appId"#).unwrap();
+    assert!(
+        finding()
+            .await
+            .starts_with("the commit _delta_log/00000000000000000002.json is damaged: EOF")
+    );
+    fs::write(&last, Table::txn(1).to_string()).unwrap();
+    fs::remove_file(table.directory().join("_delta_log/00000000000000000001.json")).unwrap();
+    assert_eq!(
+        finding().await,
+        "the commit _delta_log/00000000000000000001.json is gone"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_went_on_over_a_recreated_topic_is_in_its_next_epoch() {
+    let mut table = Table::new();
+    let under = |topic: &str| json!({"txn": {"appId": format!("affluent/shop/readings/{topic}/0"), "version": 5}});
+    table.commit(&[under("ZZZZZZZZZZZZZZZZZZZZZZ"), under(TopicId::UNKNOWN)]);
+    let side = table.open().await;
+    let current = TopicId(TOPIC_ID.into());
+    assert_eq!(
+        side.epoch("shop", "readings", &TopicId("ZZZZZZZZZZZZZZZZZZZZZZ".into())),
+        Epoch(0)
+    );
+    assert_eq!(side.epoch("shop", "readings", &current), Epoch(1));
+    // Nothing recorded under the current id: what began without ids goes on.
+    assert_eq!(
+        side.reach("shop", "readings", &current, |_| Some(2))[&Partition(0)].start,
+        2
+    );
 }
 
 #[tokio::test]
