@@ -37,7 +37,10 @@ pub async fn run(args: CheckArgs, config: &Config) -> anyhow::Result<Exit> {
     }
     let answers = futures::future::join_all(probes(config).into_iter().map(|(name, probe)| async move {
         let answer = tokio::time::timeout(PROBE_TIMEOUT, probe).await;
-        (name, answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PROBE_TIMEOUT.as_secs()))))
+        (
+            name,
+            answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PROBE_TIMEOUT.as_secs()))),
+        )
     }));
     let mut exit = Exit::Ok;
     for (name, answer) in answers.await {
@@ -64,7 +67,10 @@ fn probes(config: &Config) -> Vec<(String, Probe<'_>)> {
         new
     };
     for stream in &config.streams {
-        probes.push((format!("topic {}", stream.topic), Box::pin(topic(&config.kafka, stream))));
+        probes.push((
+            format!("topic {}", stream.topic),
+            Box::pin(topic(&config.kafka, stream)),
+        ));
         let name = format!("mongodb database {}", stream.mongo.database);
         if stream.mongo.enabled && first(&format!("{name} {}", stream.mongo.uri)) {
             probes.push((name, Box::pin(mongodb(&config.job, stream))));
@@ -96,7 +102,11 @@ async fn mongodb(job: &str, stream: &StreamConfig) -> anyhow::Result<String> {
 async fn lake(lake: &LakeConfig) -> anyhow::Result<String> {
     let store = Store::open(&lake.root, &lake.storage, PROBE_DIRECTORY)?;
     let path = Path::from("probe");
-    store.objects().put(&path, PutPayload::from_static(b"")).await.context("cannot write a file")?;
+    store
+        .objects()
+        .put(&path, PutPayload::from_static(b""))
+        .await
+        .context("cannot write a file")?;
     store.objects().delete(&path).await.context("cannot delete a file")?;
     Ok(format!("{} can be written", lake.root))
 }

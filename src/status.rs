@@ -90,9 +90,16 @@ pub async fn run(args: StatusArgs, config: &Config) -> anyhow::Result<Exit> {
 
 /// Shows what can be read even where a service is missing.
 async fn look(config: &Config, stream: &StreamConfig) -> StreamStatus {
-    let mut status =
-        StreamStatus { stream: stream.name.clone(), topic: stream.topic.clone(), ..StreamStatus::default() };
-    let (log, mongo, lake) = tokio::join!(log(&config.kafka, stream), mongo_next(stream), lake_next(&config.job, stream));
+    let mut status = StreamStatus {
+        stream: stream.name.clone(),
+        topic: stream.topic.clone(),
+        ..StreamStatus::default()
+    };
+    let (log, mongo, lake) = tokio::join!(
+        log(&config.kafka, stream),
+        mongo_next(stream),
+        lake_next(&config.job, stream)
+    );
     let mut keep = |problem: anyhow::Error| status.problems.push(format!("{problem:#}"));
     let mongo = mongo.map_err(&mut keep).ok();
     let lake = lake.map_err(&mut keep).ok();
@@ -131,7 +138,10 @@ async fn mongo_next(stream: &StreamConfig) -> anyhow::Result<Progress> {
         return Ok(Progress::new());
     }
     let documents = mongo::read_progress(&stream.mongo, &stream.name).await?;
-    Ok(documents.into_iter().filter_map(|d| Some((d.partition()?, d.next))).collect())
+    Ok(documents
+        .into_iter()
+        .filter_map(|d| Some((d.partition()?, d.next)))
+        .collect())
 }
 
 type LakeNext = BTreeMap<(TopicId, Partition), Offset>;
@@ -142,12 +152,18 @@ async fn lake_next(job: &str, stream: &StreamConfig) -> anyhow::Result<(Option<u
     }
     let read = lake::status::read_progress(&stream.lake, job, &stream.name).await;
     let read = read.with_context(|| format!("cannot read the lake table of stream {}", stream.name))?;
-    Ok(read.map_or((None, LakeNext::new()), |progress| (Some(progress.version), progress.next)))
+    Ok(read.map_or((None, LakeNext::new()), |progress| {
+        (Some(progress.version), progress.next)
+    }))
 }
 
 /// Of a table that has seen several incarnations of the topic, what belongs to this one.
 fn next_of(progress: &LakeNext, topic_id: &TopicId) -> Progress {
-    progress.iter().filter(|((id, _), _)| id == topic_id).map(|((_, p), next)| (*p, *next)).collect()
+    progress
+        .iter()
+        .filter(|((id, _), _)| id == topic_id)
+        .map(|((_, p), next)| (*p, *next))
+        .collect()
 }
 
 /// `None` for a sink that is turned off.
@@ -160,7 +176,10 @@ fn assemble(
         let sink = |progress: &Option<Progress>| {
             progress.as_ref().map(|progress| {
                 let next = progress.get(partition).copied();
-                SinkStatus { next, lag_records: next.map(|next| (marks.high - next).max(0)) }
+                SinkStatus {
+                    next,
+                    lag_records: next.map(|next| (marks.high - next).max(0)),
+                }
             })
         };
         let (mongo, lake) = (sink(&mongo), sink(&lake));
@@ -212,14 +231,21 @@ async fn add_ages(
 fn timestamps(kafka: &KafkaConfig, topic: &str, from: &Progress) -> anyhow::Result<BTreeMap<Partition, i64>> {
     let mut config = client_config(kafka);
     // Assigned by hand: the group is named because the client wants one, never joined.
-    config.set("group.id", &kafka.group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-    config.set("fetch.message.max.bytes", "65536").set("queued.max.messages.kbytes", "1024");
+    config
+        .set("group.id", &kafka.group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed");
+    config
+        .set("fetch.message.max.bytes", "65536")
+        .set("queued.max.messages.kbytes", "1024");
     let consumer: BaseConsumer = config.create().context("cannot create a Kafka consumer")?;
     let mut list = TopicPartitionList::new();
     for (partition, next) in from {
         list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(*next))?;
     }
-    consumer.assign(&list).with_context(|| format!("cannot read topic {topic}"))?;
+    consumer
+        .assign(&list)
+        .with_context(|| format!("cannot read topic {topic}"))?;
     let deadline = Instant::now() + AGES_TIMEOUT;
     let mut found = BTreeMap::new();
     while found.len() < from.len() && Instant::now() < deadline {
@@ -280,7 +306,10 @@ mod tests {
     use super::*;
 
     fn marks() -> BTreeMap<Partition, Watermarks> {
-        BTreeMap::from([(Partition(0), Watermarks { low: 5, high: 20 }), (Partition(1), Watermarks { low: 0, high: 7 })])
+        BTreeMap::from([
+            (Partition(0), Watermarks { low: 5, high: 20 }),
+            (Partition(1), Watermarks { low: 0, high: 7 }),
+        ])
     }
 
     #[test]
@@ -288,7 +317,10 @@ mod tests {
         let mongo = Progress::from([(Partition(0), 18), (Partition(1), 7)]);
         let lake = Progress::from([(Partition(0), 12), (Partition(1), 7)]);
         let partitions = assemble(&marks(), Some(mongo), Some(lake));
-        assert_eq!((partitions[0].lag_records, partitions[1].lag_records), (Some(8), Some(0)));
+        assert_eq!(
+            (partitions[0].lag_records, partitions[1].lag_records),
+            (Some(8), Some(0))
+        );
     }
 
     #[test]
@@ -298,7 +330,11 @@ mod tests {
         assert_eq!(partitions[0].lag_records, None);
         let partitions = assemble(&marks(), Some(mongo), None);
         assert_eq!((partitions[0].lag_records, partitions[1].lag_records), (Some(2), None));
-        let shown = table(&StreamStatus { stream: "sales".into(), partitions, ..StreamStatus::default() });
+        let shown = table(&StreamStatus {
+            stream: "sales".into(),
+            partitions,
+            ..StreamStatus::default()
+        });
         assert!(shown.contains("off") && shown.contains("18"), "{shown}");
     }
 }
