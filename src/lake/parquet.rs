@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::lake::split::Splitter;
     use crate::lake::split::tests::{batch, schema};
-    use arrow::array::{Array, ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;

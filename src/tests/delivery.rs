@@ -11,7 +11,7 @@ fn committed(verify: &Value, stream: &str, sink: &str) -> u64 {
         .iter()
         .find(|s| s["stream"] == stream)
         .unwrap();
-    stream["sinks"][sink]["rows"]
+    stream[sink]["rows"]
         .as_u64()
         .unwrap_or_else(|| panic!("no rows of {sink} in {stream}"))
 }
@@ -161,10 +161,11 @@ fn transactions_count_only_when_committed_and_once_ends_behind_their_markers() {
         .create()
         .unwrap();
     producer.init_transactions(crate::support::DEADLINE).unwrap();
+    let topic = job.topic("sales");
     for commit in [false, true] {
         producer.begin_transaction().unwrap();
         for _ in 0..50 {
-            let record: BaseRecord<'_, (), str> = BaseRecord::to(&job.topic("sales")).payload(template).partition(0);
+            let record: BaseRecord<'_, (), str> = BaseRecord::to(&topic).payload(template).partition(0);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         producer.flush(crate::support::DEADLINE).unwrap();

@@ -217,11 +217,13 @@ fn typed(field: &Field, found: &Json<'_>) -> Result<Value, RejectCode> {
                 .ok_or(RejectCode::InvalidTimestamp),
             _ => Err(RejectCode::WrongType),
         },
-        FieldType::Timestamp => match found {
-            Json::String(text) => time::timestamp(text),
-            Json::Number(text) => field
-                .unit
-                .and_then(|unit| time::epoch_number(&Number::read(text), unit)),
+        // With a unit, a string may hold the epoch number too, as everywhere where a number is wanted.
+        FieldType::Timestamp => match (found, field.unit) {
+            (Json::String(text) | Json::Number(text), Some(unit)) if json::is_number(text) => {
+                time::epoch_number(&Number::read(text), unit)
+            }
+            (Json::String(text), _) => time::timestamp(text),
+            (Json::Number(_), _) => None,
             _ => return Err(RejectCode::WrongType),
         }
         .map(Value::Timestamp)

@@ -266,14 +266,14 @@ mod tests {
         let rows: Vec<_> = commands.iter().map(|(_, rows, _)| rows.clone()).collect();
         assert_eq!(rows, [vec![(0, 0), (0, 1)], vec![(2, 0)]]);
         let (command, ..) = &commands[0];
-        assert_eq!(command.get_str("insert"), Ok("c"));
-        assert_eq!(command.get_bool("ordered"), Ok(false));
+        assert_eq!(command.get_str("insert").expect("there"), "c");
+        assert!(!command.get_bool("ordered").expect("there"));
         assert_eq!(
-            command.get_document("writeConcern").expect("there").get_str("w"),
-            Ok("majority")
+            command.get_document("writeConcern").expect("there").get_str("w").expect("there"),
+            "majority"
         );
         let documents = command.get_array("documents").expect("there");
-        assert_eq!(documents[1].as_document().expect("a document").get_str("text"), Ok("b"));
+        assert_eq!(documents[1].as_document().expect("a document").get_str("text").expect("there"), "b");
     }
 
     #[test]
