@@ -61,7 +61,11 @@ pub async fn run(args: StatusArgs, config: &Config) -> anyhow::Result<Exit> {
     } else {
         print!("{}", table::render(&report));
     }
-    Ok(if report.complete { Exit::Ok } else { Exit::Infrastructure })
+    Ok(if report.complete {
+        Exit::Ok
+    } else {
+        Exit::Infrastructure
+    })
 }
 
 /// The status of these streams, asked about side by side.

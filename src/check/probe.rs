@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use bson::doc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use object_store::ObjectStoreExt;
 
 use crate::config::secret::mask_uri;
-use crate::config::{Config, KafkaConfig, LakeConfig, MongoConfig, StreamConfig};
+use crate::config::{Config, KafkaConfig, LakeConfig, StreamConfig};
 use crate::kafka::admin::describe_topic;
 use crate::lake::store::Store;
-use crate::sink;
+use crate::sink::mongo::MongoSink;
 
 /// Name below the lake's root that no stream can have: stream names begin with a letter or digit.
 const PROBE_NAME: &str = "_affluent_check";
@@ -64,7 +65,7 @@ pub async fn all(config: &Config, timeout: Duration) -> Vec<Probed> {
     let mut seen = BTreeSet::new();
     for stream in config.streams.iter().filter(|stream| stream.mongo.enabled) {
         if seen.insert((&stream.mongo.uri, &stream.mongo.database)) {
-            probes.push(mongo(&stream.mongo, timeout).boxed());
+            probes.push(mongo(&config.job, stream, timeout).boxed());
         }
     }
     let mut seen = BTreeSet::new();
@@ -79,7 +80,9 @@ pub async fn all(config: &Config, timeout: Duration) -> Vec<Probed> {
 async fn topic(kafka: &KafkaConfig, stream: &StreamConfig, timeout: Duration) -> Probed {
     let name = &stream.topic;
     let found = within(timeout, async {
-        let topic = describe_topic(kafka, name, timeout).await?.context("there is no such topic")?;
+        let topic = describe_topic(kafka, name, timeout)
+            .await?
+            .context("there is no such topic")?;
         Ok(format!("{} partitions, id {}", topic.partitions.len(), topic.id))
     });
     Probed {
@@ -104,12 +107,32 @@ async fn dead_letter_topic(kafka: &KafkaConfig, stream: &StreamConfig, timeout: 
     }
 }
 
-async fn mongo(mongo: &MongoConfig, timeout: Duration) -> Probed {
+async fn mongo(job: &str, stream: &StreamConfig, timeout: Duration) -> Probed {
+    let mongo = &stream.mongo;
+    let outcome = within(timeout, async {
+        // The sink's own demands on a deployment; connecting writes nothing.
+        MongoSink::connect(job, stream).await?;
+        server(&mongo.uri).await
+    });
     Probed {
         what: format!("mongo {} database {}", mask_uri(&mongo.uri), mongo.database),
-        outcome: within(timeout, async { Ok(sink::mongo::probe(mongo).await?) }).await,
-        remedy: "is mongo.uri right, the server reachable, and part of a replica set (one member is enough)?".to_owned(),
+        outcome: outcome.await,
+        remedy: "is mongo.uri right, the server reachable, and part of a replica set (one member is enough)?"
+            .to_owned(),
     }
+}
+
+/// Version and kind of deployment, for people.
+async fn server(uri: &str) -> anyhow::Result<String> {
+    let admin = mongodb::Client::with_uri_str(uri).await?.database("admin");
+    let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
+    let hello = admin.run_command(doc! { "hello": 1 }).await?;
+    let version = build.get_str("version").unwrap_or("of unknown version");
+    let deployment = match hello.get_str("setName") {
+        Ok(set) => format!("replica set {set}"),
+        Err(_) => "sharded cluster".to_owned(),
+    };
+    Ok(format!("MongoDB {version}, {deployment}"))
 }
 
 async fn lake(lake: &LakeConfig, timeout: Duration) -> Probed {
@@ -129,8 +152,16 @@ async fn lake(lake: &LakeConfig, timeout: Duration) -> Probed {
 async fn probe_store(lake: &LakeConfig) -> anyhow::Result<String> {
     let store = Store::open(&lake.root, &lake.storage, PROBE_NAME)?;
     let object = object_store::path::Path::from(uuid::Uuid::new_v4().to_string());
-    store.objects().put(&object, "probe".into()).await.context("cannot write an object")?;
-    store.objects().delete(&object).await.context("cannot delete an object")?;
+    store
+        .objects()
+        .put(&object, "probe".into())
+        .await
+        .context("cannot write an object")?;
+    store
+        .objects()
+        .delete(&object)
+        .await
+        .context("cannot delete an object")?;
     Ok("an object was written and deleted".to_owned())
 }
 
@@ -140,7 +171,9 @@ fn local_directory(root: &str) -> anyhow::Result<Option<PathBuf>> {
         None => Ok(Some(PathBuf::from(root))),
         Some(("file", _)) => {
             let directory = url::Url::parse(root)?.to_file_path();
-            Ok(Some(directory.ok().context("the URL names no directory of this machine")?))
+            Ok(Some(
+                directory.ok().context("the URL names no directory of this machine")?,
+            ))
         }
         Some(_) => Ok(None),
     }
@@ -150,7 +183,10 @@ fn local_directory(root: &str) -> anyhow::Result<Option<PathBuf>> {
 /// tells whether it could be.
 fn probe_directory(root: &Path) -> anyhow::Result<String> {
     let root = std::path::absolute(root)?;
-    let existing = root.ancestors().find(|directory| directory.exists()).unwrap_or(Path::new("/"));
+    let existing = root
+        .ancestors()
+        .find(|directory| directory.exists())
+        .unwrap_or(Path::new("/"));
     let file = existing.join(format!(".{PROBE_NAME}.{}", uuid::Uuid::new_v4().simple()));
     std::fs::write(&file, "probe").with_context(|| format!("cannot write in {}", existing.display()))?;
     std::fs::remove_file(&file).with_context(|| format!("cannot delete {}", file.display()))?;
@@ -161,10 +197,7 @@ fn probe_directory(root: &Path) -> anyhow::Result<String> {
     })
 }
 
-async fn within(
-    timeout: Duration,
-    probe: impl Future<Output = anyhow::Result<String>>,
-) -> Result<String, String> {
+async fn within(timeout: Duration, probe: impl Future<Output = anyhow::Result<String>>) -> Result<String, String> {
     match tokio::time::timeout(timeout, probe).await {
         Ok(outcome) => outcome.map_err(|error| format!("{error:#}")),
         Err(_) => Err(format!("no answer within {}", humantime::format_duration(timeout))),
@@ -216,6 +249,9 @@ mod tests {
             outcome: Err("refused\nby the server".to_owned()),
             remedy: "start it".to_owned(),
         };
-        assert_eq!(failed.to_string(), "failed  mongo mongodb://***@db database shop: refused by the server — start it");
+        assert_eq!(
+            failed.to_string(),
+            "failed  mongo mongodb://***@db database shop: refused by the server — start it"
+        );
     }
 }

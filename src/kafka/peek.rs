@@ -137,7 +137,10 @@ mod tests {
             .create()
             .expect("producer");
         for timestamp in [1000, 2000, 3000] {
-            let record = BaseRecord::<(), str>::to("sales").partition(1).timestamp(timestamp).payload("{}");
+            let record = BaseRecord::<(), str>::to("sales")
+                .partition(1)
+                .timestamp(timestamp)
+                .payload("{}");
             producer.send(record).expect("queued");
         }
         producer.flush(TIMEOUT).expect("delivered");

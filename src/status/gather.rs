@@ -45,7 +45,13 @@ pub async fn observe(config: &Config, stream: &StreamConfig, timeout: Duration) 
     });
     seen.lake = side(lake, "lake", &mut seen);
 
-    match bounded("kafka", timeout * 2, peek(&config.kafka, &stream.topic, &seen.unread(), timeout)).await {
+    match bounded(
+        "kafka",
+        timeout * 2,
+        peek(&config.kafka, &stream.topic, &seen.unread(), timeout),
+    )
+    .await
+    {
         Ok(peeked) => seen.peeked = peeked,
         Err(problem) => seen.problems.push(problem),
     }
@@ -66,7 +72,9 @@ fn side(answer: Result<Option<Entries>, String>, sink: &str, seen: &mut Observed
     };
     let (progress, others) = of_topic(entries, seen.topic_id.as_ref());
     for id in others {
-        seen.notices.push(format!("{sink} also holds progress of a topic with id {id}: the topic was created anew"));
+        seen.notices.push(format!(
+            "{sink} also holds progress of a topic with id {id}: the topic was created anew"
+        ));
     }
     Side::Known(progress)
 }
@@ -101,14 +109,18 @@ async fn lake(config: &Config, stream: &StreamConfig) -> anyhow::Result<Option<O
     if !stream.lake.enabled {
         return Ok(None);
     }
-    lake::status::read_progress(&stream.lake, &config.job, &stream.name).await.map(Some)
+    lake::status::read_progress(&stream.lake, &config.job, &stream.name)
+        .await
+        .map(Some)
 }
 
 /// A partition that has begun and holds nothing yet stands at its start.
 fn entries(progress: LakeProgress) -> Entries {
     let mut next = progress.starts;
     next.extend(progress.next);
-    next.into_iter().map(|((id, partition), next)| (id, partition, next)).collect()
+    next.into_iter()
+        .map(|((id, partition), next)| (id, partition, next))
+        .collect()
 }
 
 /// The answer, or a sentence that begins with the service's name.
@@ -120,6 +132,9 @@ async fn bounded<T>(
     match tokio::time::timeout(timeout, question).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("{service}: {error:#}")),
-        Err(_) => Err(format!("{service}: no answer within {}", humantime::format_duration(timeout))),
+        Err(_) => Err(format!(
+            "{service}: no answer within {}",
+            humantime::format_duration(timeout)
+        )),
     }
 }

@@ -137,7 +137,9 @@ impl Observed {
         let known = !partitions.is_empty();
         StreamReport {
             lag_records: known.then(|| total(partitions.iter().map(|p| p.lag_records))).flatten(),
-            lag_seconds: known.then(|| longest(partitions.iter().map(|p| p.lag_seconds))).flatten(),
+            lag_seconds: known
+                .then(|| longest(partitions.iter().map(|p| p.lag_seconds)))
+                .flatten(),
             stream: self.stream,
             topic: self.topic,
             topic_id: self.topic_id,
@@ -184,9 +186,10 @@ impl Observed {
             Some((position, end)) => match self.peeked.get(&(number, position)) {
                 // What is left are control records, which no sink will ever hold.
                 Some(Peeked::End) => (Some(0), Some(0.0)),
-                Some(Peeked::Record { timestamp_ms }) => {
-                    (Some(position.abs_diff(end)), timestamp_ms.map(|ms| age_seconds(now, ms)))
-                }
+                Some(Peeked::Record { timestamp_ms }) => (
+                    Some(position.abs_diff(end)),
+                    timestamp_ms.map(|ms| age_seconds(now, ms)),
+                ),
                 None => (Some(position.abs_diff(end)), None),
             },
         };
@@ -218,7 +221,10 @@ fn out_of_bounds(partition: &PartitionReport) -> Vec<String> {
         )),
         _ => None,
     };
-    [("mongo", partition.mongo), ("lake", partition.lake)].into_iter().filter_map(judge).collect()
+    [("mongo", partition.mongo), ("lake", partition.lake)]
+        .into_iter()
+        .filter_map(judge)
+        .collect()
 }
 
 impl Report {
@@ -294,7 +300,9 @@ mod tests {
     }
 
     fn record(timestamp_ms: i64) -> Peeked {
-        Peeked::Record { timestamp_ms: Some(timestamp_ms) }
+        Peeked::Record {
+            timestamp_ms: Some(timestamp_ms),
+        }
     }
 
     #[test]
@@ -342,7 +350,10 @@ mod tests {
         let report = seen.report(now());
         assert_eq!(report.partitions[0].mongo.and_then(|s| s.next), Some(100));
         assert_eq!(report.lag_records, None);
-        let nothing = Observed { from_start: true, ..Observed::default() };
+        let nothing = Observed {
+            from_start: true,
+            ..Observed::default()
+        };
         assert_eq!(nothing.report(now()).lag_records, None);
     }
 
@@ -385,7 +396,11 @@ mod tests {
     #[test]
     fn progress_of_a_topic_that_was_created_anew_is_set_apart() {
         let id = |text: &str| TopicId(text.to_owned());
-        let entries = [(id("old"), P, 90), (id("new"), P, 5), (TopicId::unknown(), Partition(1), 7)];
+        let entries = [
+            (id("old"), P, 90),
+            (id("new"), P, 5),
+            (TopicId::unknown(), Partition(1), 7),
+        ];
         let (progress, others) = of_topic(entries.clone(), Some(&id("new")));
         assert_eq!(progress, BTreeMap::from([(P, 5), (Partition(1), 7)]));
         assert_eq!(others, BTreeSet::from([id("old")]));

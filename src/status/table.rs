@@ -19,15 +19,26 @@ pub fn render(report: &Report) -> String {
         text.push('\n');
     }
     let (records, age) = (count(report.lag_records), age(report.lag_seconds));
-    line(&mut text, format_args!("lag of the slower sink: {records} records, {age}"));
+    line(
+        &mut text,
+        format_args!("lag of the slower sink: {records} records, {age}"),
+    );
     text
 }
 
 fn render_stream(stream: &StreamReport) -> String {
     let mut text = String::new();
-    let id = stream.topic_id.as_ref().map_or_else(String::new, |id| format!(" (id {id})"));
-    let version = stream.lake_version.map_or_else(String::new, |version| format!(", lake version {version}"));
-    line(&mut text, format_args!("{}: topic {}{id}{version}", stream.stream, stream.topic));
+    let id = stream
+        .topic_id
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" (id {id})"));
+    let version = stream
+        .lake_version
+        .map_or_else(String::new, |version| format!(", lake version {version}"));
+    line(
+        &mut text,
+        format_args!("{}: topic {}{id}{version}", stream.stream, stream.topic),
+    );
     if !stream.partitions.is_empty() {
         let mut rows = vec![HEADINGS.map(str::to_owned)];
         rows.extend(stream.partitions.iter().map(row));
@@ -148,12 +159,24 @@ mod tests {
         };
         let report = Report::new("shop", DateTime::UNIX_EPOCH, vec![sales]);
         assert!(!report.complete);
-        insta::assert_snapshot!(render(&report), @r"TABLE");
+        insta::assert_snapshot!(render(&report), @r"
+        sales: topic shop-sales (id vPeqQkNDTBiSVvOTrFyz8Q), lake version 12
+          PARTITION  START     END   MONGO  LAG   AGE    LAKE    LAG    AGE
+                  0      0  123456  123456    0  0.0s  100000  23456  1h 2m
+                 10      0  123456       ?    ?     ?     off
+          note: something to know
+          missing: mongo: connection refused
+
+        lag of the slower sink: 23456 records, 1h 2m
+        ");
     }
 
     #[test]
     fn ages_are_short() {
         let text = |seconds| age(Some(seconds));
-        assert_eq!([text(0.0), text(59.94), text(61.0), text(90_061.0)], ["0.0s", "59.9s", "1m 1s", "1day 1h"]);
+        assert_eq!(
+            [text(0.0), text(59.94), text(61.0), text(90_061.0)],
+            ["0.0s", "59.9s", "1m 1s", "1day 1h"]
+        );
     }
 }
