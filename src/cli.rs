@@ -22,7 +22,14 @@ struct Cli {
     #[command(flatten)]
     config: ConfigArgs,
     /// How log lines on stderr look
-    #[arg(long, global = true, value_enum, default_value_t, env = "AFFLUENT_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "AFFLUENT_LOG_FORMAT",
+        value_name = "FORMAT"
+    )]
     log_format: LogFormat,
     /// More log lines (-v debug, -vv trace); RUST_LOG overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

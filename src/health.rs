@@ -46,9 +46,14 @@ pub enum State {
     Starting,
     Ok,
     /// Nothing is lost; it is tried again.
-    Held { since: Instant, why: String },
+    Held {
+        since: Instant,
+        why: String,
+    },
     /// Stays so until a person acts.
-    Stopped { why: String },
+    Stopped {
+        why: String,
+    },
 }
 
 type Board = BTreeMap<(String, Part), State>;
@@ -59,22 +64,14 @@ pub struct Health(Arc<Mutex<Board>>);
 
 impl Health {
     pub fn for_stream(&self, stream: &str) -> StreamHealth {
-        StreamHealth { board: self.clone(), stream: stream.to_owned() }
+        StreamHealth {
+            board: self.clone(),
+            stream: stream.to_owned(),
+        }
     }
 
     pub fn snapshot(&self) -> Board {
         self.lock().clone()
-    }
-
-    /// The part that has been held longest, with its reason.
-    pub fn held_longest(&self) -> Option<(String, Part, Duration, String)> {
-        self.lock()
-            .iter()
-            .filter_map(|((stream, part), state)| match state {
-                State::Held { since, why } => Some((stream.clone(), *part, since.elapsed(), why.clone())),
-                _ => None,
-            })
-            .max_by_key(|(_, _, held, _)| *held)
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
@@ -114,12 +111,31 @@ impl StreamHealth {
                 Instant::now()
             }
         };
-        *state = State::Held { since, why: why.to_string() };
+        *state = State::Held {
+            since,
+            why: why.to_string(),
+        };
+    }
+
+    /// The part of this stream that has been held longest, with its reason.
+    pub fn held_longest(&self) -> Option<(Part, Duration, String)> {
+        let board = self.board.lock();
+        let held = board
+            .iter()
+            .filter(|((stream, _), _)| *stream == self.stream)
+            .filter_map(|((_, part), state)| match state {
+                State::Held { since, why } => Some((*part, since.elapsed(), why.clone())),
+                _ => None,
+            });
+        held.max_by_key(|(_, held, _)| *held)
     }
 
     pub fn stopped(&self, why: impl fmt::Display) {
         telemetry::stopped(&self.stream, &why);
-        self.board.lock().insert((self.stream.clone(), Part::Stream), State::Stopped { why: why.to_string() });
+        self.board.lock().insert(
+            (self.stream.clone(), Part::Stream),
+            State::Stopped { why: why.to_string() },
+        );
     }
 }
 
@@ -132,13 +148,16 @@ mod tests {
         let health = Health::default();
         let stream = health.for_stream("sales");
         stream.starting(Part::Lake);
+        health
+            .for_stream("clicks")
+            .held(Part::Mongo, "another stream's trouble");
         stream.held(Part::Lake, "disk full");
-        let first = health.held_longest().expect("held").2;
+        let first = stream.held_longest().expect("held").1;
         stream.held(Part::Lake, "still full");
-        let (_, part, held, why) = health.held_longest().expect("held");
+        let (part, held, why) = stream.held_longest().expect("held");
         assert!(held >= first);
         assert_eq!((part, why.as_str()), (Part::Lake, "still full"));
         stream.ok(Part::Lake);
-        assert!(health.held_longest().is_none());
+        assert!(stream.held_longest().is_none());
     }
 }

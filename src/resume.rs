@@ -58,7 +58,13 @@ pub fn plan(known: &BTreeMap<Partition, Known>) -> Result<Plan, Invariant> {
                         adopt_from(partition, owner, position, sink, &mut adoptions)?;
                     }
                 }
-                let next = k.recorded.values().flatten().map(|p| p.next).min().unwrap_or(position.next);
+                let next = k
+                    .recorded
+                    .values()
+                    .flatten()
+                    .map(|p| p.next)
+                    .min()
+                    .unwrap_or(position.next);
                 check_low(partition, next, k.low)?;
                 read.insert(partition, next);
             }
@@ -72,7 +78,10 @@ pub fn plan(known: &BTreeMap<Partition, Known>) -> Result<Plan, Invariant> {
 
 /// The furthest record of any sink, if there is one.
 fn recorded_anywhere(k: &Known) -> Option<(SinkName, Position)> {
-    k.recorded.iter().filter_map(|(sink, p)| p.map(|p| (*sink, p))).max_by_key(|(_, p)| p.next)
+    k.recorded
+        .iter()
+        .filter_map(|(sink, p)| p.map(|p| (*sink, p)))
+        .max_by_key(|(_, p)| p.next)
 }
 
 fn adopt_from(
@@ -137,11 +146,19 @@ mod tests {
     use SinkName::{Lake, Mongo};
 
     fn position(next: Offset, untouched: bool) -> Option<Position> {
-        Some(Position { next, untouched, epoch: Epoch(0) })
+        Some(Position {
+            next,
+            untouched,
+            epoch: Epoch(0),
+        })
     }
 
     fn known(mongo: Option<Position>, lake: Option<Position>) -> Known {
-        Known { recorded: BTreeMap::from([(Mongo, mongo), (Lake, lake)]), low: 0, start: 7 }
+        Known {
+            recorded: BTreeMap::from([(Mongo, mongo), (Lake, lake)]),
+            low: 0,
+            start: 7,
+        }
     }
 
     fn one(k: Known) -> BTreeMap<Partition, Known> {
@@ -160,12 +177,27 @@ mod tests {
 
     #[test]
     fn the_first_start_is_recorded_in_one_sink_and_adopted_by_the_other() {
-        assert_eq!(plan(&one(known(None, None))), Ok(Plan::Adopt { sink: Mongo, starts: at(7) }));
+        assert_eq!(
+            plan(&one(known(None, None))),
+            Ok(Plan::Adopt {
+                sink: Mongo,
+                starts: at(7)
+            })
+        );
         // `start` may have moved on meanwhile; what was recorded counts
         let mut later = known(position(7, true), None);
         later.start = 99;
-        assert_eq!(plan(&one(later)), Ok(Plan::Adopt { sink: Lake, starts: at(7) }));
-        assert_eq!(plan(&one(known(position(7, true), position(7, true)))), Ok(Plan::Read(at(7))));
+        assert_eq!(
+            plan(&one(later)),
+            Ok(Plan::Adopt {
+                sink: Lake,
+                starts: at(7)
+            })
+        );
+        assert_eq!(
+            plan(&one(known(position(7, true), position(7, true)))),
+            Ok(Plan::Read(at(7)))
+        );
     }
 
     #[test]
@@ -181,7 +213,10 @@ mod tests {
     #[test]
     fn a_sink_enabled_beside_one_with_rows_stops() {
         let stopped = plan(&one(known(position(20, false), None))).expect_err("must stop");
-        assert!(stopped.what.contains("lake has no progress for partition 0"), "{stopped}");
+        assert!(
+            stopped.what.contains("lake has no progress for partition 0"),
+            "{stopped}"
+        );
     }
 
     #[test]

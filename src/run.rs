@@ -4,7 +4,7 @@
 //! signal exits at once.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +22,13 @@ use crate::sink::driver::{self, Cadence, SinkHandle};
 use crate::sink::lake::LakeSink;
 use crate::sink::mongo::MongoSink;
 use crate::sink::{Sink, SinkName};
+use crate::source::Cutting;
 use crate::source::budget::Budget;
 use crate::source::kafka::{KafkaSource, Outlets};
-use crate::source::Cutting;
 use crate::telemetry;
+
+/// How long the sinks' tasks may take to notice that their stream has ended.
+const LAST_GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
@@ -74,10 +77,18 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
 pub fn select(config: &Config, names: &[String]) -> anyhow::Result<Vec<StreamConfig>> {
     let known: Vec<&str> = config.streams.iter().map(|s| s.name.as_str()).collect();
     if let Some(unknown) = names.iter().find(|n| !known.contains(&n.as_str())) {
-        let message = format!("no stream is called {unknown:?}; the configuration has: {}", known.join(", "));
+        let message = format!(
+            "no stream is called {unknown:?}; the configuration has: {}",
+            known.join(", ")
+        );
         return Err(Exits::error(Exit::Usage, message));
     }
-    Ok(config.streams.iter().filter(|s| names.is_empty() || names.contains(&s.name)).cloned().collect())
+    Ok(config
+        .streams
+        .iter()
+        .filter(|s| names.is_empty() || names.contains(&s.name))
+        .cloned()
+        .collect())
 }
 
 async fn run_stream(
@@ -94,12 +105,25 @@ async fn run_stream(
     let (session, session_watch) = watch::channel(Session(0));
     let (sink_sender, sink_events) = mpsc::unbounded_channel();
     let patience = once.then_some(config.limits.once_timeout);
-    let opening = Opening { stream: &stream, health: &health, shutdown: &shutdown, patience };
+    let opening = Opening {
+        stream: &stream,
+        health: &health,
+        shutdown: &shutdown,
+        patience,
+    };
     let mut tasks = tokio::task::JoinSet::new();
-    let mut spawning = Spawning { stream: &stream, session: &session_watch, events: &sink_sender, health: &health, tasks: &mut tasks };
+    let mut spawning = Spawning {
+        stream: &stream,
+        session: &session_watch,
+        events: &sink_sender,
+        health: &health,
+        tasks: &mut tasks,
+    };
     let mut sinks = Vec::new();
     if stream.mongo.enabled {
-        let opened = opening.open(Part::Mongo, || MongoSink::connect(&config.job, &stream)).await;
+        let opened = opening
+            .open(Part::Mongo, || MongoSink::connect(&config.job, &stream))
+            .await;
         match opened {
             Ok(sink) => sinks.push(spawning.spawn(sink)),
             Err(end) => return end,
@@ -126,17 +150,35 @@ async fn run_stream(
         stop_sender,
     )
     .and_then(|items| {
-        let outlets = Outlets { items, events: event_sender, budget, health: health.clone() };
+        let outlets = Outlets {
+            items,
+            events: event_sender,
+            budget,
+            health: health.clone(),
+        };
         KafkaSource::start(&config.kafka, &stream, cutting, outlets)
     });
     let source = match wired {
         Ok(source) => source,
         Err(error) => return StreamEnd::GaveUp(format!("{error:#}")),
     };
-    let wiring = Wiring { source, source_events, sinks, sink_events, stopped, session, health, board, shutdown };
+    let wiring = Wiring {
+        source,
+        source_events,
+        sinks,
+        sink_events,
+        stopped,
+        session,
+        health,
+        counters,
+        shutdown,
+    };
     let end = Coordinator::new(config, stream, once, wiring).run().await;
     // The coordinator held the last handles: the drivers end by themselves, if need be in the middle of a retry.
-    tasks.join_all().await;
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_GRACE, drained).await.is_err() {
+        tasks.abort_all();
+    }
     end
 }
 
@@ -179,7 +221,15 @@ impl Spawning<'_> {
             },
         };
         let (session, events) = (self.session.clone(), self.events.clone());
-        driver::spawn(sink, stream.name.clone(), cadence, session, events, self.health.clone(), self.tasks)
+        driver::spawn(
+            sink,
+            stream.name.clone(),
+            cadence,
+            session,
+            events,
+            self.health.clone(),
+            self.tasks,
+        )
     }
 }
 
@@ -188,7 +238,7 @@ struct Opening<'a> {
     stream: &'a StreamConfig,
     health: &'a StreamHealth,
     shutdown: &'a CancellationToken,
-    patience: Option<std::time::Duration>,
+    patience: Option<Duration>,
 }
 
 impl Opening<'_> {
@@ -200,7 +250,11 @@ impl Opening<'_> {
         let started = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            let why = match open().await {
+            let opened = tokio::select! {
+                opened = open() => opened,
+                () = self.shutdown.cancelled() => return Err(StreamEnd::Shutdown { flushed: true }),
+            };
+            let why = match opened {
                 Ok(sink) => return Ok(sink),
                 Err(SinkError::Invariant(invariant)) => {
                     self.health.stopped(&invariant);
@@ -259,9 +313,14 @@ fn report(stream: &str, end: &StreamEnd, counters: &Counters, started: Instant) 
             records_per_second = (records as f64 / seconds).round(),
             "drained: both sinks hold everything up to the ends seen at the start"
         ),
-        StreamEnd::Shutdown { flushed: true } => info!(stream, records, dead_letters, "ended, everything read is committed"),
+        StreamEnd::Shutdown { flushed: true } => {
+            info!(stream, records, dead_letters, "ended, everything read is committed")
+        }
         StreamEnd::Shutdown { flushed: false } => {
-            error!(stream, "ended before everything read was committed: it will be read again at the next start");
+            error!(
+                stream,
+                "ended before everything read was committed: it will be read again at the next start"
+            );
         }
         // Logged where it happened.
         StreamEnd::Stopped(_) => {}

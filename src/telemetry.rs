@@ -43,7 +43,10 @@ pub fn init_logging(format: LogFormat, verbose: u8) {
     match format {
         LogFormat::Human => {
             use std::io::IsTerminal;
-            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+            builder
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .init();
         }
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
     }
@@ -57,18 +60,33 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         .install_recorder()?;
     describe_counter!("affluent_records_fetched_total", "Records taken from Kafka");
     describe_counter!("affluent_dead_letters_total", "Records rejected, by code");
-    describe_counter!("affluent_unknown_fields_total", "Fields of records that the schema does not declare");
-    describe_counter!("affluent_tombstones_skipped_total", "Null payloads skipped by configuration");
+    describe_counter!(
+        "affluent_unknown_fields_total",
+        "Fields of records that the schema does not declare"
+    );
+    describe_counter!(
+        "affluent_tombstones_skipped_total",
+        "Null payloads skipped by configuration"
+    );
     describe_counter!("affluent_commits_total", "Commits, by sink and reason");
     describe_counter!("affluent_committed_rows_total", "Rows committed, by sink");
     describe_counter!("affluent_committed_bytes_total", "Bytes committed, by sink");
     describe_counter!("affluent_committed_files_total", "Files committed to the lake");
     describe_counter!("affluent_replayed_documents_total", "Documents that were already there");
-    describe_counter!("affluent_ownership_lost_total", "Commits refused because another owner moved the progress");
-    describe_histogram!("affluent_commit_seconds", "Duration of a commit, data and atomic step, by sink");
+    describe_counter!(
+        "affluent_ownership_lost_total",
+        "Commits refused because another owner moved the progress"
+    );
+    describe_histogram!(
+        "affluent_commit_seconds",
+        "Duration of a commit, data and atomic step, by sink"
+    );
     describe_gauge!("affluent_progress_offset", "Next offset to read, by sink and partition");
     describe_gauge!("affluent_held_parts", "Parts of a stream held by a missing service");
-    describe_gauge!("affluent_stopped_streams", "1 where an invariant has stopped the stream");
+    describe_gauge!(
+        "affluent_stopped_streams",
+        "1 where an invariant has stopped the stream"
+    );
     Ok(handle)
 }
 
@@ -78,7 +96,8 @@ pub fn fetched(stream: &str, records: usize) {
 
 pub fn rejected(stream: &str, rejects: &[Reject]) {
     for reject in rejects {
-        counter!("affluent_dead_letters_total", "stream" => stream.to_owned(), "code" => reject.code.as_str()).increment(1);
+        counter!("affluent_dead_letters_total", "stream" => stream.to_owned(), "code" => reject.code.as_str())
+            .increment(1);
     }
     if let Some(first) = rejects.first() {
         warn!(stream, count = rejects.len(), code = first.code.as_str(), first = %first.error, "dead letters");
@@ -146,7 +165,11 @@ pub fn revoked(stream: &str, partitions: &[Partition], flushed: bool) {
 
 pub fn ownership_lost(stream: &str, sink: SinkName, why: &dyn Display) {
     counter!("affluent_ownership_lost_total", "stream" => stream.to_owned(), "sink" => sink.as_str()).increment(1);
-    warn!(stream, sink = sink.as_str(), "{why}: dropping what is not committed and reading progress again");
+    warn!(
+        stream,
+        sink = sink.as_str(),
+        "{why}: dropping what is not committed and reading progress again"
+    );
 }
 
 pub fn held(stream: &str, part: Part, why: &dyn Display) {
@@ -156,7 +179,12 @@ pub fn held(stream: &str, part: Part, why: &dyn Display) {
 
 pub fn recovered(stream: &str, part: Part, after: Duration) {
     gauge!("affluent_held_parts", "stream" => stream.to_owned(), "part" => part.as_str()).set(0.0);
-    info!(stream, part = part.as_str(), after_ms = after.as_millis() as u64, "works again");
+    info!(
+        stream,
+        part = part.as_str(),
+        after_ms = after.as_millis() as u64,
+        "works again"
+    );
 }
 
 pub fn stopped(stream: &str, why: &dyn Display) {

@@ -105,7 +105,12 @@ pub async fn offsets_at(
         Ok(found)
     })
     .await
-    .with_context(|| format!("cannot find the offsets of {instant} in topic {topic} at {}", kafka.brokers))
+    .with_context(|| {
+        format!(
+            "cannot find the offsets of {instant} in topic {topic} at {}",
+            kafka.brokers
+        )
+    })
 }
 
 /// Creates the topic where it is missing, with the brokers' default replication factor, and waits until it

@@ -19,7 +19,12 @@ pub struct Breaker {
 
 impl Breaker {
     pub fn new(limit: Option<f64>) -> Self {
-        Self { limit, batches: VecDeque::new(), records: 0, letters: 0 }
+        Self {
+            limit,
+            batches: VecDeque::new(),
+            records: 0,
+            letters: 0,
+        }
     }
 
     /// The share of dead letters when it is above the limit. Never before a whole window was seen: the first

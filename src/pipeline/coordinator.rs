@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Counters;
 use crate::batch::Session;
 use crate::config::{Config, Start, StreamConfig};
 use crate::error::{Invariant, SinkError};
-use crate::health::{Health, Part, StreamHealth};
+use crate::health::{Part, StreamHealth};
 use crate::kafka::admin;
-use crate::offsets::{Epoch, Offset, Partition, Progress, TopicId};
+use crate::offsets::{Epoch, Partition, Progress, TopicId};
 use crate::resume::{self, Known, Plan};
 use crate::retry::Backoff;
 use crate::sink::driver::{self, SinkHandle};
@@ -39,6 +40,9 @@ const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 const BEYOND_END_AFTER: Duration = Duration::from_secs(30);
 /// The group offset is advisory: committing it more often only costs the broker.
 const GROUP_COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// `--once` gives up when nothing was read or committed for this many times its patience, although no part is
+/// held: a partition without a leader, a member that the group has forgotten.
+const STANDSTILL: u32 = 5;
 /// Owners may race for recording a start; each round somebody wins.
 const ADOPT_ROUNDS: usize = 20;
 
@@ -64,7 +68,7 @@ pub struct Wiring {
     pub stopped: mpsc::UnboundedReceiver<Invariant>,
     pub session: watch::Sender<Session>,
     pub health: StreamHealth,
-    pub board: Health,
+    pub counters: Arc<Counters>,
     pub shutdown: CancellationToken,
 }
 
@@ -77,6 +81,8 @@ pub struct Coordinator {
     /// The group has given us an assignment, be it an empty one.
     joined: bool,
     assigned: BTreeSet<Partition>,
+    /// The last grant of partitions that we know of.
+    grant: u64,
     /// Being fetched in the current session.
     fetching: BTreeSet<Partition>,
     /// `--once`: where each partition ends, as seen before it was first assigned.
@@ -88,6 +94,9 @@ pub struct Coordinator {
     establish_at: Option<Instant>,
     backoff: Backoff,
     beyond_end_since: Option<Instant>,
+    next_tick: Instant,
+    /// When something last came forward, and how many records had been read then.
+    moved: (Instant, u64),
     flushes: tokio::task::JoinSet<(Session, bool)>,
 }
 
@@ -112,6 +121,7 @@ impl Coordinator {
             started: Instant::now(),
             joined: false,
             assigned: BTreeSet::new(),
+            grant: 0,
             fetching: BTreeSet::new(),
             targets: Progress::new(),
             committed: BTreeMap::new(),
@@ -120,6 +130,8 @@ impl Coordinator {
             establish_at: None,
             backoff: Backoff::default(),
             beyond_end_since: None,
+            next_tick: Instant::now(),
+            moved: (Instant::now(), 0),
             flushes: tokio::task::JoinSet::new(),
         }
     }
@@ -136,12 +148,14 @@ impl Coordinator {
             self.wiring.health.stopped(invariant);
         }
         let advisory = self.advisory();
+        // What is still queued belongs to nobody now: the drivers drop it instead of committing it late.
+        self.wiring.session.send_modify(|session| session.0 += 1);
         self.wiring.source.close(advisory).await;
         end
     }
 
     async fn wake(&mut self) -> Wake {
-        let tick = tokio::time::sleep(GROUP_COMMIT_EVERY);
+        let tick = tokio::time::sleep_until(self.next_tick.into());
         let establish = async {
             match self.establish_at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -151,21 +165,30 @@ impl Coordinator {
         tokio::select! {
             biased;
             () = self.wiring.shutdown.cancelled() => Wake::Shutdown,
+            // Before the events: steady commits must not keep it from coming.
+            () = tick => Wake::Tick,
             Some(invariant) = self.wiring.stopped.recv() => Wake::Invariant(invariant),
             Some(event) = self.wiring.sink_events.recv() => Wake::Sink(event),
-            Some(event) = self.wiring.source_events.recv() => Wake::Source(event),
+            event = self.wiring.source_events.recv() => {
+                Wake::Source(event.unwrap_or_else(|| Event::Fatal("the pipeline ended in a panic".to_owned())))
+            }
             Some(Ok((session, done))) = self.flushes.join_next() => Wake::Flushed(session, done),
             () = establish => Wake::Establish,
-            () = tick => Wake::Tick,
         }
     }
 
     async fn handle(&mut self, wake: Wake) -> Option<StreamEnd> {
         match wake {
             Wake::Source(event) => return self.on_source(event),
-            Wake::Sink(driver::Event::Committed { sink, session, progress }) => {
+            Wake::Sink(driver::Event::Committed {
+                sink,
+                session,
+                progress,
+            }) => {
                 if session == self.session() {
                     self.committed.entry(sink).or_default().extend(progress);
+                    self.moved.0 = Instant::now();
+                    self.backoff.reset();
                 }
             }
             Wake::Sink(driver::Event::Lost { session, .. }) => {
@@ -176,19 +199,40 @@ impl Coordinator {
             Wake::Sink(driver::Event::Stopped { invariant, .. }) | Wake::Invariant(invariant) => {
                 return Some(StreamEnd::Stopped(invariant));
             }
-            Wake::Flushed(session, done) if session == self.session() => return self.on_drained(done).await,
+            Wake::Flushed(session, done) if session == self.session() => {
+                let shutdown = self.wiring.shutdown.clone();
+                return tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => None,
+                    end = self.on_drained(done) => end,
+                };
+            }
             Wake::Flushed(..) => {}
-            Wake::Establish => return self.try_establish().await,
+            Wake::Establish => {
+                // May be dropped at any await: nothing is told to source or sinks before everything is known.
+                let shutdown = self.wiring.shutdown.clone();
+                return tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => None,
+                    end = self.try_establish() => end,
+                };
+            }
             Wake::Tick => return self.on_tick(),
-            Wake::Shutdown => return Some(StreamEnd::Shutdown { flushed: self.flush_and_end().await }),
+            Wake::Shutdown => {
+                return Some(StreamEnd::Shutdown {
+                    flushed: self.flush_and_end().await,
+                });
+            }
         }
         None
     }
 
     fn on_source(&mut self, event: Event) -> Option<StreamEnd> {
         match event {
-            Event::Assigned(partitions) => {
+            Event::Assigned { partitions, grant } => {
                 self.joined = true;
+                self.grant = grant;
+                self.moved.0 = Instant::now();
                 self.assigned.extend(partitions);
                 self.establish_at = Some(Instant::now());
             }
@@ -201,7 +245,10 @@ impl Coordinator {
                 self.next_session();
             }
             Event::Fatal(why) => {
-                return Some(StreamEnd::Stopped(Invariant::new(why, "see the client's message, then start again")));
+                return Some(StreamEnd::Stopped(Invariant::new(
+                    why,
+                    "see the client's message, then start again",
+                )));
             }
         }
         None
@@ -214,6 +261,11 @@ impl Coordinator {
             self.committed.values_mut().for_each(|progress| {
                 progress.remove(partition);
             });
+        }
+        self.moved.0 = Instant::now();
+        if self.assigned.is_empty() {
+            // With `--once` nothing may be left to do here: a later, empty assignment is not always told.
+            self.establish_at = Some(Instant::now());
         }
         let held: Vec<Partition> = partitions.iter().copied().filter(|p| self.fetching.remove(p)).collect();
         if held.is_empty() {
@@ -236,7 +288,8 @@ impl Coordinator {
 
     /// `--once`: everything up to the targets is committed; prove it before saying so.
     async fn on_drained(&mut self, done: bool) -> Option<StreamEnd> {
-        if !done {
+        // A partition given to us meanwhile is not part of what was flushed.
+        if !done || self.assigned != self.fetching {
             self.next_session();
             return None;
         }
@@ -248,7 +301,10 @@ impl Coordinator {
             }
             Err(SinkError::Invariant(invariant)) => Some(StreamEnd::Stopped(invariant)),
             Err(error) => {
-                warn!(stream = self.stream.name, "cannot re-read the progress at the end: {error}");
+                warn!(
+                    stream = self.stream.name,
+                    "cannot re-read the progress at the end: {error}"
+                );
                 self.next_session();
                 None
             }
@@ -260,7 +316,10 @@ impl Coordinator {
         let partitions: Vec<Partition> = self.assigned.iter().copied().collect();
         for sink in &self.wiring.sinks {
             let stored = sink.progress(&self.topic_id, &partitions).await?;
-            let behind = self.targets.iter().any(|(p, target)| stored.get(p).is_none_or(|s| s.next < *target));
+            let behind = self
+                .targets
+                .iter()
+                .any(|(p, target)| stored.get(p).is_none_or(|s| s.next < *target));
             if behind {
                 return Ok(false);
             }
@@ -269,6 +328,7 @@ impl Coordinator {
     }
 
     fn on_tick(&mut self) -> Option<StreamEnd> {
+        self.next_tick = Instant::now() + GROUP_COMMIT_EVERY;
         let advisory = self.advisory();
         if advisory != self.group_committed {
             self.group_committed = advisory.clone();
@@ -278,11 +338,23 @@ impl Coordinator {
             return None;
         }
         let patience = self.config.limits.once_timeout;
-        if let Some((stream, part, held, why)) = self.wiring.board.held_longest()
-            && stream == self.stream.name
+        if let Some((part, held, why)) = self.wiring.health.held_longest()
             && held >= patience
         {
-            return Some(StreamEnd::GaveUp(format!("{part} has been missing for {}: {why}", seconds(held))));
+            return Some(StreamEnd::GaveUp(format!(
+                "{part} has been missing for {}: {why}",
+                seconds(held)
+            )));
+        }
+        let records = self.wiring.counters.records();
+        if records != self.moved.1 || !self.flushes.is_empty() {
+            self.moved = (Instant::now(), records);
+        }
+        if self.moved.0.elapsed() >= patience * STANDSTILL {
+            return Some(StreamEnd::GaveUp(format!(
+                "nothing has come forward for {}",
+                seconds(self.moved.0.elapsed())
+            )));
         }
         if !self.joined && self.started.elapsed() >= patience {
             return Some(StreamEnd::GaveUp(format!(
@@ -298,7 +370,11 @@ impl Coordinator {
     fn advisory(&self) -> Progress {
         let mut smallest = Progress::new();
         for partition in &self.fetching {
-            let next = self.wiring.sinks.iter().map(|s| self.committed.get(&s.name).and_then(|p| p.get(partition)));
+            let next = self
+                .wiring
+                .sinks
+                .iter()
+                .map(|s| self.committed.get(&s.name).and_then(|p| p.get(partition)));
             if let Some(next) = next.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().min()) {
                 smallest.insert(*partition, *next);
             }
@@ -319,6 +395,7 @@ impl Coordinator {
         }
         self.fetching.clear();
         self.committed.clear();
+        self.beyond_end_since = None;
         self.establish_at = Some(Instant::now() + self.backoff.next_delay());
     }
 
@@ -326,7 +403,6 @@ impl Coordinator {
         self.establish_at = None;
         match self.establish().await {
             Ok(()) => {
-                self.backoff.reset();
                 // Assigned nothing: other instances have it all, and `--once` has nothing to do here.
                 (self.once && self.joined && self.assigned.is_empty()).then_some(StreamEnd::Drained)
             }
@@ -351,15 +427,21 @@ impl Coordinator {
         }
         let topic = self.kafka(admin::describe_topic(&self.config.kafka, &self.stream.topic, KAFKA_TIMEOUT).await)?;
         let Some(topic) = topic else {
-            return self.kafka(Err(anyhow::anyhow!("topic {} does not exist: create it", self.stream.topic)));
+            return self.kafka(Err(anyhow::anyhow!(
+                "topic {} does not exist: create it",
+                self.stream.topic
+            )));
         };
         self.topic_id = topic.id;
         let (from, known, ends) = self.agree_on_positions(&topic.partitions).await?;
-        self.check_ends(&from, &ends)?;
         let mine = |progress: &Progress| -> Progress {
-            wanted.iter().filter_map(|p| progress.get(p).map(|next| (*p, *next))).collect()
+            wanted
+                .iter()
+                .filter_map(|p| progress.get(p).map(|next| (*p, *next)))
+                .collect()
         };
         let from = mine(&from);
+        self.check_ends(&from, &ends)?;
         let mut epoch = Epoch::default();
         for sink in &self.wiring.sinks {
             let mut progress = Progress::new();
@@ -370,14 +452,29 @@ impl Coordinator {
                 }
             }
             self.committed.entry(sink.name).or_default().extend(progress.clone());
-            sink.send(driver::Command::Begin { session: self.session(), topic_id: self.topic_id.clone(), progress });
+            sink.send(driver::Command::Begin {
+                session: self.session(),
+                topic_id: self.topic_id.clone(),
+                progress,
+            });
         }
         for (partition, end) in mine(&ends) {
             self.targets.entry(partition).or_insert(end);
         }
         let ends = if self.once { mine(&self.targets) } else { mine(&ends) };
         self.fetching.extend(from.keys());
-        self.wiring.source.send(Command::Fetch { session: self.session(), epoch, from, ends });
+        if from.len() < wanted.len() {
+            // Partitions were added and the broker that answered does not know them yet.
+            self.establish_at = Some(Instant::now() + self.backoff.next_delay());
+        }
+        let (session, grant) = (self.session(), self.grant);
+        self.wiring.source.send(Command::Fetch {
+            session,
+            grant,
+            epoch,
+            from,
+            ends,
+        });
         Ok(())
     }
 
@@ -388,12 +485,25 @@ impl Coordinator {
         &self,
         partitions: &[Partition],
     ) -> Result<(Progress, BTreeMap<Partition, Known>, Progress), SinkError> {
+        let mut doubted = false;
         for _ in 0..ADOPT_ROUNDS {
             let (known, ends) = self.look(partitions).await?;
-            match resume::plan(&known)? {
+            let plan = match resume::plan(&known) {
+                Ok(plan) => plan,
+                // The sinks are read one after the other, and another instance may have written between: only
+                // what is seen twice is so.
+                Err(_) if !std::mem::replace(&mut doubted, true) => continue,
+                Err(invariant) => return Err(invariant.into()),
+            };
+            match plan {
                 Plan::Read(from) => return Ok((from, known, ends)),
                 Plan::Adopt { sink, starts } => {
-                    let sink = self.wiring.sinks.iter().find(|s| s.name == sink).expect("planned for an enabled sink");
+                    let sink = self
+                        .wiring
+                        .sinks
+                        .iter()
+                        .find(|s| s.name == sink)
+                        .expect("planned for an enabled sink");
                     match sink.adopt(&self.topic_id, starts).await {
                         // Somebody else was faster: the next look shows what they recorded.
                         Ok(()) | Err(SinkError::Lost { .. }) => {}
@@ -408,30 +518,35 @@ impl Coordinator {
         )))
     }
 
-    /// What both sinks and the log say now. The ends are read before anything is assigned: an end-of-partition
-    /// event proves no more than them.
+    /// What both sinks and the log say now. The progress first: it cannot lie beyond ends read after it. The ends
+    /// are read before anything is assigned: `--once` drains up to them.
     async fn look(&self, partitions: &[Partition]) -> Result<(BTreeMap<Partition, Known>, Progress), SinkError> {
         let kafka = &self.config.kafka;
         let topic = &self.stream.topic;
+        let mut recorded = BTreeMap::new();
+        for sink in &self.wiring.sinks {
+            recorded.insert(sink.name, sink.progress(&self.topic_id, partitions).await?);
+        }
         let marks = self.kafka(admin::watermarks(kafka, topic, partitions, KAFKA_TIMEOUT).await)?;
-        let starts: BTreeMap<Partition, Offset> = match kafka.start {
+        let starts: Progress = match kafka.start {
             Start::Earliest => marks.iter().map(|(p, m)| (*p, m.low)).collect(),
             Start::Latest => marks.iter().map(|(p, m)| (*p, m.high)).collect(),
             Start::At(instant) => {
                 self.kafka(admin::offsets_at(kafka, topic, partitions, instant, KAFKA_TIMEOUT).await)?
             }
         };
-        let mut known: BTreeMap<Partition, Known> = marks
-            .iter()
-            .map(|(p, m)| (*p, Known { low: m.low, start: starts.get(p).copied().unwrap_or(m.low), ..Known::default() }))
-            .collect();
-        for sink in &self.wiring.sinks {
-            let recorded = sink.progress(&self.topic_id, partitions).await?;
-            for (partition, k) in &mut known {
-                k.recorded.insert(sink.name, recorded.get(partition).copied());
-            }
-        }
-        Ok((known, marks.iter().map(|(p, m)| (*p, m.high)).collect()))
+        let known = marks.iter().map(|(partition, marks)| {
+            let known = Known {
+                recorded: recorded
+                    .iter()
+                    .map(|(sink, all)| (*sink, all.get(partition).copied()))
+                    .collect(),
+                low: marks.low,
+                start: starts.get(partition).copied().unwrap_or(marks.low),
+            };
+            (*partition, known)
+        });
+        Ok((known.collect(), marks.iter().map(|(p, m)| (*p, m.high)).collect()))
     }
 
     fn check_ends(&mut self, from: &Progress, ends: &Progress) -> Result<(), SinkError> {
@@ -477,7 +592,9 @@ impl Coordinator {
             }
             false
         };
-        let flushed = tokio::time::timeout(self.config.limits.shutdown_timeout, flushed).await.unwrap_or(false);
+        let flushed = tokio::time::timeout(self.config.limits.shutdown_timeout, flushed)
+            .await
+            .unwrap_or(false);
         while let Ok(event) = self.wiring.sink_events.try_recv() {
             if let driver::Event::Committed { sink, progress, .. } = event {
                 self.committed.entry(sink).or_default().extend(progress);

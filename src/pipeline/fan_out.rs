@@ -61,7 +61,11 @@ impl FanOut {
                         sink.send(Command::Flush(flush.clone()));
                     }
                 }
-                Decoded::Batch { batch, letters, records } => {
+                Decoded::Batch {
+                    batch,
+                    letters,
+                    records,
+                } => {
                     let rejects = letters.as_ref().map_or(0, |(_, rejects)| rejects.len());
                     if let Some((raw, rejects)) = letters
                         && !self.keep(&raw, &rejects).await
@@ -118,7 +122,9 @@ impl FanOut {
     }
 
     fn judge(&mut self, records: usize, rejects: usize) {
-        let (Some(share), Some(limit)) = (self.breaker.trips(records, rejects), self.limit) else { return };
+        let (Some(share), Some(limit)) = (self.breaker.trips(records, rejects), self.limit) else {
+            return;
+        };
         let _ = self.stopped.send(Invariant::new(
             format!(
                 "{:.1} % of the last records were dead letters, more than the {:.1} % that max_dead_letters allows",

@@ -120,7 +120,9 @@ fn decode(name: &str, decoder: &mut Decoder, mut raw: RawBatch, epoch: Epoch, co
     telemetry::unknown_fields(name, result.unknown_fields.values().sum());
     let records = raw.records.len();
     counters.records.fetch_add(records as u64, Ordering::Relaxed);
-    counters.dead_letters.fetch_add(result.rejects.len() as u64, Ordering::Relaxed);
+    counters
+        .dead_letters
+        .fetch_add(result.rejects.len() as u64, Ordering::Relaxed);
     let batch = Batch {
         session: raw.session,
         rows: result.rows,
@@ -128,5 +130,9 @@ fn decode(name: &str, decoder: &mut Decoder, mut raw: RawBatch, epoch: Epoch, co
         permit: raw.permit.take(),
     };
     let letters = (!result.rejects.is_empty()).then_some((raw, result.rejects));
-    Decoded::Batch { batch, letters, records }
+    Decoded::Batch {
+        batch,
+        letters,
+        records,
+    }
 }

@@ -44,7 +44,9 @@ pub async fn start(
         .route("/readyz", get(readyz))
         .with_state(board);
     Ok(Some(tokio::spawn(async move {
-        let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        let served = axum::serve(listener, app)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
         if let Err(error) = served {
             tracing::error!("the HTTP server ended: {error}");
         }
@@ -72,6 +74,10 @@ async fn readyz(State(board): State<Health>) -> (StatusCode, Json<Value>) {
             }
         })
         .collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(json!({"ready": ready, "parts": parts})))
 }

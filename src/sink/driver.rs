@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Pending, Position, Reason, Sink, SinkName};
@@ -25,6 +26,9 @@ use crate::telemetry;
 /// An owner without traffic looks at the stored progress this often: a lost ownership or a restore must be
 /// noticed without records coming in.
 const IDLE_REREAD: Duration = Duration::from_secs(30);
+
+/// How long the coordinator waits for a driver's answer at a time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// When buffered rows are committed.
 #[derive(Clone, Debug)]
@@ -57,7 +61,8 @@ impl Cadence {
     /// How long until `due` could change its answer without new rows.
     pub fn wait(&self, oldest: Duration, quiet: Duration) -> Duration {
         let interval = self.interval.saturating_sub(oldest);
-        self.idle.map_or(interval, |idle| interval.min(idle.saturating_sub(quiet)))
+        self.idle
+            .map_or(interval, |idle| interval.min(idle.saturating_sub(quiet)))
     }
 }
 
@@ -70,9 +75,17 @@ pub enum Command {
         partitions: Vec<Partition>,
         reply: oneshot::Sender<Result<BTreeMap<Partition, Position>, SinkError>>,
     },
-    Adopt { topic_id: TopicId, starts: Progress, reply: oneshot::Sender<Result<(), SinkError>> },
+    Adopt {
+        topic_id: TopicId,
+        starts: Progress,
+        reply: oneshot::Sender<Result<(), SinkError>>,
+    },
     /// Own these partitions from this progress on.
-    Begin { session: Session, topic_id: TopicId, progress: Progress },
+    Begin {
+        session: Session,
+        topic_id: TopicId,
+        progress: Progress,
+    },
     Batch(Arc<Batch>),
     Flush(Flush),
     /// Stop owning them; everything of theirs is committed.
@@ -84,9 +97,19 @@ pub enum Command {
 /// Told by a driver to the stream's coordinator.
 #[derive(Debug)]
 pub enum Event {
-    Committed { sink: SinkName, session: Session, progress: Progress },
-    Lost { sink: SinkName, session: Session },
-    Stopped { sink: SinkName, invariant: Invariant },
+    Committed {
+        sink: SinkName,
+        session: Session,
+        progress: Progress,
+    },
+    Lost {
+        sink: SinkName,
+        session: Session,
+    },
+    Stopped {
+        sink: SinkName,
+        invariant: Invariant,
+    },
 }
 
 /// The coordinator's end of a running driver.
@@ -102,16 +125,42 @@ impl SinkHandle {
         let _ = self.commands.send(command);
     }
 
-    pub async fn progress(&self, topic_id: &TopicId, partitions: &[Partition]) -> Result<BTreeMap<Partition, Position>, SinkError> {
+    pub async fn progress(
+        &self,
+        topic_id: &TopicId,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<Partition, Position>, SinkError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Progress { topic_id: topic_id.clone(), partitions: partitions.to_vec(), reply });
-        answer.await.unwrap_or_else(|_| Err(ended(self.name)))
+        self.send(Command::Progress {
+            topic_id: topic_id.clone(),
+            partitions: partitions.to_vec(),
+            reply,
+        });
+        self.await_answer(answer).await
     }
 
     pub async fn adopt(&self, topic_id: &TopicId, starts: Progress) -> Result<(), SinkError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Adopt { topic_id: topic_id.clone(), starts, reply });
-        answer.await.unwrap_or_else(|_| Err(ended(self.name)))
+        self.send(Command::Adopt {
+            topic_id: topic_id.clone(),
+            starts,
+            reply,
+        });
+        self.await_answer(answer).await
+    }
+}
+
+impl SinkHandle {
+    /// A driver that holds out in a commit answers only when its service is back; the coordinator has other
+    /// things to look at meanwhile and asks again.
+    async fn await_answer<T>(&self, answer: oneshot::Receiver<Result<T, SinkError>>) -> Result<T, SinkError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(ended(self.name))),
+            Err(_) => Err(SinkError::Infrastructure(anyhow::anyhow!(
+                "the {} sink is busy or held",
+                self.name
+            ))),
+        }
     }
 }
 
@@ -149,7 +198,21 @@ pub fn spawn<S: Sink>(
         oldest: None,
         newest: Instant::now(),
     };
-    tasks.spawn(driver.run(receiver));
+    let (stream, panicked) = (driver.stream.clone(), driver.events.clone());
+    tasks.spawn(async move {
+        if std::panic::AssertUnwindSafe(driver.run(receiver))
+            .catch_unwind()
+            .await
+            .is_err()
+        {
+            let what = format!("the {name} sink of stream {stream} panicked");
+            let invariant = Invariant::new(
+                what,
+                "see the panic's message above and report it; nothing uncommitted is lost",
+            );
+            let _ = panicked.send(Event::Stopped { sink: name, invariant });
+        }
+    });
     SinkHandle { name, commands }
 }
 
@@ -205,17 +268,32 @@ impl<S: Sink> Driver<S> {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Progress { topic_id, partitions, reply } => {
+            // Nobody waits any more; asking the service would only make the next answer late.
+            Command::Progress { reply, .. } if reply.is_closed() => {}
+            Command::Adopt { reply, .. } if reply.is_closed() => {}
+            Command::Progress {
+                topic_id,
+                partitions,
+                reply,
+            } => {
                 let answer = self.sink.progress(&topic_id, &partitions).await;
                 self.note(&answer);
                 let _ = reply.send(answer);
             }
-            Command::Adopt { topic_id, starts, reply } => {
+            Command::Adopt {
+                topic_id,
+                starts,
+                reply,
+            } => {
                 let answer = self.sink.adopt(&topic_id, &starts).await;
                 self.note(&answer);
                 let _ = reply.send(answer);
             }
-            Command::Begin { session, topic_id, progress } => {
+            Command::Begin {
+                session,
+                topic_id,
+                progress,
+            } => {
                 self.sink.begin(&progress);
                 telemetry::progress(&self.stream, self.sink.name(), &progress);
                 let owned = self.owned.get_or_insert_with(|| (topic_id.clone(), Progress::new()));
@@ -258,7 +336,10 @@ impl<S: Sink> Driver<S> {
 
     async fn commit_if_due(&mut self) {
         let Some(oldest) = self.oldest else { return };
-        if let Some(reason) = self.cadence.due(self.sink.pending(), oldest.elapsed(), self.newest.elapsed()) {
+        if let Some(reason) = self
+            .cadence
+            .due(self.sink.pending(), oldest.elapsed(), self.newest.elapsed())
+        {
             self.commit(reason).await;
         }
     }
@@ -282,16 +363,19 @@ impl<S: Sink> Driver<S> {
                     }
                     if let Some(session) = self.session {
                         let (sink, progress) = (self.sink.name(), summary.progress);
-                        self.tell(Event::Committed { sink, session, progress });
+                        self.tell(Event::Committed {
+                            sink,
+                            session,
+                            progress,
+                        });
                     }
                     return true;
                 }
                 Err(SinkError::Infrastructure(error)) => {
                     self.health.held(self.part, format_args!("{error:#}"));
-                    let mut current = self.current.clone();
                     tokio::select! {
                         () = tokio::time::sleep(backoff.next_delay()) => {}
-                        changed = current.changed() => {
+                        changed = self.current.changed() => {
                             // The coordinator is gone: the stream has ended.
                             if changed.is_err() {
                                 self.discard();
@@ -310,16 +394,24 @@ impl<S: Sink> Driver<S> {
 
     /// Compares the stored progress with what we believe, while there is no traffic to show a difference.
     async fn reread(&mut self) {
-        let Some((topic_id, owned)) = self.owned.clone() else { return };
+        let Some((topic_id, owned)) = self.owned.clone() else {
+            return;
+        };
         let partitions: Vec<Partition> = owned.keys().copied().collect();
         let answer = self.sink.progress(&topic_id, &partitions).await;
         self.note(&answer);
         match answer {
             Ok(stored) => {
-                let moved = owned.iter().find(|(p, next)| stored.get(p).map(|s| s.next) != Some(**next));
+                let moved = owned
+                    .iter()
+                    .find(|(p, next)| stored.get(p).map(|s| s.next) != Some(**next));
                 if let Some((&partition, &expected)) = moved {
                     let found = stored.get(&partition).map(|s| s.next);
-                    self.give_up(SinkError::Lost { partition, expected, found });
+                    self.give_up(SinkError::Lost {
+                        partition,
+                        expected,
+                        found,
+                    });
                 }
             }
             // Held: `note` has said so, the next look comes by itself.
@@ -341,6 +433,9 @@ impl<S: Sink> Driver<S> {
         match error {
             SinkError::Invariant(invariant) => self.tell(Event::Stopped { sink, invariant }),
             lost_or_held => {
+                if matches!(lost_or_held, SinkError::Infrastructure(_)) {
+                    self.health.held(self.part, &lost_or_held);
+                }
                 telemetry::ownership_lost(&self.stream, sink, &lost_or_held);
                 if let Some(session) = self.session {
                     self.tell(Event::Lost { sink, session });
@@ -375,11 +470,20 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn cadence() -> Cadence {
-        Cadence { interval: 60 * S, idle: Some(10 * S), max_rows: 100, max_bytes: 1000 }
+        Cadence {
+            interval: 60 * S,
+            idle: Some(10 * S),
+            max_rows: 100,
+            max_bytes: 1000,
+        }
     }
 
     fn pending(rows: u64, bytes: u64) -> Pending {
-        Pending { rows, bytes, moved: true }
+        Pending {
+            rows,
+            bytes,
+            moved: true,
+        }
     }
 
     #[test]
@@ -393,7 +497,18 @@ mod tests {
 
     #[test]
     fn progress_over_rejected_records_alone_is_committed_too_but_nothing_is_not() {
-        assert_eq!(cadence().due(Pending { rows: 0, bytes: 0, moved: true }, 60 * S, S), Some(Reason::Interval));
+        assert_eq!(
+            cadence().due(
+                Pending {
+                    rows: 0,
+                    bytes: 0,
+                    moved: true
+                },
+                60 * S,
+                S
+            ),
+            Some(Reason::Interval)
+        );
         assert_eq!(cadence().due(Pending::default(), 60 * S, 60 * S), None);
     }
 

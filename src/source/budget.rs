@@ -19,20 +19,28 @@ pub struct Budget {
 impl Budget {
     pub fn new(bytes: u64) -> Self {
         let total = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
-        Self { units: Arc::new(Semaphore::new(total as usize)), total }
+        Self {
+            units: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
     }
 
     /// The share of a batch with this many payload bytes, or `None` while the budget is spent. A batch larger
     /// than the whole budget gets all of it, else it could never pass.
     pub fn try_take(&self, payload_bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let units = (payload_bytes as u64 * COPIES).div_ceil(UNIT).clamp(1, u64::from(self.total)) as u32;
+        let units = (payload_bytes as u64 * COPIES)
+            .div_ceil(UNIT)
+            .clamp(1, u64::from(self.total)) as u32;
         self.units.clone().try_acquire_many_owned(units).ok()
     }
 
-    /// Half of it is free again: the mark below which a paused source stays paused, so that it does not flap
-    /// (every pause throws away what was prefetched).
-    pub fn has_room(&self) -> bool {
-        self.units.available_permits() >= self.total as usize / 2
+    /// A paused source may go on: two of its batches fit. One alone would make it flap, and every pause throws
+    /// away what was prefetched.
+    pub fn has_room(&self, batch_bytes: usize) -> bool {
+        let units = (2 * batch_bytes as u64 * COPIES)
+            .div_ceil(UNIT)
+            .clamp(1, u64::from(self.total));
+        self.units.available_permits() as u64 >= units
     }
 }
 
@@ -45,9 +53,9 @@ mod tests {
         let budget = Budget::new(100 * 1024);
         let first = budget.try_take(40 * 1024).expect("80 of 100 KiB");
         assert!(budget.try_take(40 * 1024).is_none());
-        assert!(!budget.has_room());
+        assert!(!budget.has_room(20 * 1024));
         drop(first);
-        assert!(budget.has_room() && budget.try_take(40 * 1024).is_some());
+        assert!(budget.has_room(20 * 1024) && budget.try_take(40 * 1024).is_some());
     }
 
     #[test]

@@ -70,7 +70,14 @@ impl FlushDone {
 pub enum Command {
     /// Drop what was being fetched and read these partitions from here; `ends` are the log's ends known
     /// now, before the assignment: an end-of-partition event proves that everything below them was seen.
-    Fetch { session: Session, epoch: Epoch, from: Progress, ends: Progress },
+    /// `grant` is the last [`Event::Assigned`] that the positions were read for.
+    Fetch {
+        session: Session,
+        grant: u64,
+        epoch: Epoch,
+        from: Progress,
+        ends: Progress,
+    },
     /// Stop fetching everything; ownership stays.
     Unfetch,
     /// Stop fetching, send what is at hand down the pipeline and a flush behind it.
@@ -84,8 +91,9 @@ pub enum Command {
 /// Told by the source to the stream's coordinator.
 #[derive(Debug)]
 pub enum Event {
-    /// The group gave us these partitions; nothing of them is read before `Command::Fetch`.
-    Assigned(Vec<Partition>),
+    /// The group gave us these partitions; nothing of them is read before `Command::Fetch`. Grants are numbered:
+    /// positions read for an earlier grant of the same partition may be outdated.
+    Assigned { partitions: Vec<Partition>, grant: u64 },
     /// They are gone; `flushed` says whether everything read of them was committed before.
     Revoked { partitions: Vec<Partition>, flushed: bool },
     /// Every partition being fetched has reached its end (`--once`); a flush with `Reason::Drained` is under way.

@@ -45,6 +45,8 @@ pub struct Cutter {
     lanes: BTreeMap<Partition, Lane>,
     arena: Vec<u8>,
     records: Vec<RawRecord>,
+    /// Bytes of record headers, which lie outside the arena.
+    header_bytes: usize,
     /// When the oldest thing not handed over was read.
     since: Option<Instant>,
 }
@@ -57,6 +59,7 @@ impl Cutter {
             lanes: BTreeMap::new(),
             arena: Vec::new(),
             records: Vec::new(),
+            header_bytes: 0,
             since: None,
         }
     }
@@ -73,7 +76,15 @@ impl Cutter {
         }
         for (&partition, &next) in from {
             let end = ends.get(&partition).copied().unwrap_or(next);
-            self.lanes.insert(partition, Lane { next, cut: next, end, reached: next >= end });
+            self.lanes.insert(
+                partition,
+                Lane {
+                    next,
+                    cut: next,
+                    end,
+                    reached: next >= end,
+                },
+            );
         }
     }
 
@@ -106,7 +117,9 @@ impl Cutter {
     pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Taken {
         let partition = Partition(message.partition());
         let offset = message.offset();
-        let Some(lane) = self.lanes.get_mut(&partition) else { return Taken::Ignored };
+        let Some(lane) = self.lanes.get_mut(&partition) else {
+            return Taken::Ignored;
+        };
         if offset < lane.next {
             return Taken::Ignored;
         }
@@ -126,32 +139,51 @@ impl Cutter {
         let value = message.payload().map(|bytes| copy(&mut self.arena, bytes));
         let timestamp_ms = message.timestamp().to_millis();
         let headers = record_headers(message);
-        self.records.push(RawRecord { partition, offset, timestamp_ms, key, value, headers });
+        if let Some(headers) = &headers {
+            let sizes = headers
+                .iter()
+                .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+            self.header_bytes += sizes.sum::<usize>();
+        }
+        self.records.push(RawRecord {
+            partition,
+            offset,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+        });
         Taken::Yes
     }
 
-    /// The client says that the partition has no more records. That proves only what was the end when the
-    /// partition was assigned: the position itself may have passed control records it does not tell us of.
-    pub fn end_of(&mut self, partition: Partition) {
+    /// The broker that answered has nothing beyond `eof` for us: everything below was seen, control records
+    /// and compaction gaps included. `eof` is that broker's own end, which may lie below the end known at the
+    /// assignment (a follower, or a new leader): only what it says is proven.
+    pub fn end_of(&mut self, partition: Partition, eof: Offset) {
+        let once = self.cutting.once;
         if let Some(lane) = self.lanes.get_mut(&partition) {
-            if lane.next < lane.end {
-                lane.next = lane.end;
+            let proven = if once { eof.min(lane.end) } else { eof };
+            if lane.next < proven {
+                lane.next = proven;
                 self.since.get_or_insert_with(Instant::now);
             }
-            lane.reached = true;
+            lane.reached |= lane.next >= lane.end;
         }
     }
 
     pub fn is_full(&self) -> bool {
-        self.records.len() >= self.cutting.max_records || self.arena.len() >= self.cutting.max_bytes
+        self.records.len() >= self.cutting.max_records || self.arena.len() + self.header_bytes >= self.cutting.max_bytes
     }
 
     pub fn due(&self, now: Instant) -> bool {
-        self.is_full() || self.since.is_some_and(|since| now.duration_since(since) >= self.cutting.linger)
+        self.is_full()
+            || self
+                .since
+                .is_some_and(|since| now.duration_since(since) >= self.cutting.linger)
     }
 
-    /// Hands over what was read, `None` where nothing was.
-    pub fn cut(&mut self) -> Option<RawBatch> {
+    /// Hands over what was read, with its bytes for the budget; `None` where nothing was.
+    pub fn cut(&mut self) -> Option<(RawBatch, usize)> {
         let mut covered = BTreeMap::new();
         for (partition, lane) in &mut self.lanes {
             if lane.cut < lane.next {
@@ -167,13 +199,22 @@ impl Cutter {
         let (bytes, records) = (self.arena.len(), self.records.len());
         let arena = std::mem::replace(&mut self.arena, Vec::with_capacity(bytes));
         let records = std::mem::replace(&mut self.records, Vec::with_capacity(records));
+        let payload_bytes = bytes + std::mem::take(&mut self.header_bytes);
         self.since = None;
-        Some(RawBatch { session: self.session, arena, records, covered, permit: None })
+        let raw = RawBatch {
+            session: self.session,
+            arena,
+            records,
+            covered,
+            permit: None,
+        };
+        Some((raw, payload_bytes))
     }
 
     fn clear_batch(&mut self) {
         self.arena.clear();
         self.records.clear();
+        self.header_bytes = 0;
         self.since = None;
     }
 }

@@ -15,7 +15,7 @@
 
 mod cut;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
@@ -35,10 +35,11 @@ use tracing::{debug, warn};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
 use super::{Command, Cutting, Event, Flush, FlushDone, Item};
+use crate::batch::Session;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::health::{Part, StreamHealth};
 use crate::kafka::{LogContext, client_config};
-use crate::offsets::{Epoch, Partition, Progress};
+use crate::offsets::{Epoch, Offset, Partition, Progress};
 use crate::sink::Reason;
 use crate::telemetry;
 
@@ -48,6 +49,9 @@ const POLL: Duration = Duration::from_millis(20);
 const BLOCKED_POLL: Duration = Duration::from_millis(5);
 /// Pausing throws away what was prefetched: a pipeline that is full for less than this is waited for instead.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often, and how long, to look whether Kafka is back while nothing else shows it.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Records taken between two looks at the clock and the commands.
 const BURST: usize = 256;
 
@@ -78,7 +82,9 @@ impl KafkaSource {
         let consumer: BaseConsumer<Context> = consumer_config(kafka, stream)
             .create_with_context(Context::default())
             .context("cannot create the Kafka consumer")?;
-        consumer.subscribe(&[&stream.topic]).with_context(|| format!("cannot subscribe to {}", stream.topic))?;
+        consumer
+            .subscribe(&[&stream.topic])
+            .with_context(|| format!("cannot subscribe to {}", stream.topic))?;
         let (commands, receiver) = std_mpsc::channel();
         let fetcher = Fetcher {
             consumer,
@@ -88,14 +94,15 @@ impl KafkaSource {
             cutting,
             outlets,
             commands: receiver,
-            assigned: BTreeSet::new(),
+            assigned: BTreeMap::new(),
+            grant: 0,
             epoch: Epoch::default(),
             outbox: VecDeque::new(),
             blocked: None,
             paused: false,
-            fetched: 0,
             drained: false,
             healthy: false,
+            probed: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("source-{}", stream.name))
@@ -161,6 +168,8 @@ fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> rdkafka::Clien
 struct Context {
     log: LogContext,
     rebalances: Mutex<Vec<Rebalance>>,
+    /// The offset of the end-of-partition event being handed out: the wrapper tells it only in the text.
+    eof: Mutex<Option<Offset>>,
     closing: AtomicBool,
 }
 
@@ -175,6 +184,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            *self.eof.lock().unwrap_or_else(PoisonError::into_inner) = eof_offset(reason);
+            return;
+        }
         self.log.error(error, reason);
     }
 }
@@ -197,8 +210,15 @@ impl ConsumerContext for Context {
             return;
         }
         let partitions = list.elements().iter().map(|e| Partition(e.partition())).collect();
-        let rebalance = if revoke { Rebalance::Revoke(partitions) } else { Rebalance::Assign(partitions) };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
+        let rebalance = if revoke {
+            Rebalance::Revoke(partitions)
+        } else {
+            Rebalance::Assign(partitions)
+        };
+        self.rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rebalance);
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
@@ -206,6 +226,13 @@ impl ConsumerContext for Context {
             debug!("group offsets were not committed (they are advisory): {error}");
         }
     }
+}
+
+/// `Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5000)` → 5000. Called on the same
+/// thread right before `poll` returns the event. Without a number the event proves nothing and is passed over.
+fn eof_offset(reason: &str) -> Option<Offset> {
+    let (_, rest) = reason.split_once("end of partition at offset ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 struct Fetcher {
@@ -217,16 +244,18 @@ struct Fetcher {
     outlets: Outlets,
     commands: std_mpsc::Receiver<Command>,
     /// What the group gave us.
-    assigned: BTreeSet<Partition>,
+    /// …and with which grant.
+    assigned: BTreeMap<Partition, u64>,
+    grant: u64,
     epoch: Epoch,
-    /// Cut and not yet taken by the pipeline; a batch in front may wait for the budget.
-    outbox: VecDeque<Item>,
+    /// Cut and not yet taken by the pipeline, with its bytes; a batch in front may wait for the budget.
+    outbox: VecDeque<(Item, usize)>,
     blocked: Option<Instant>,
     paused: bool,
-    fetched: usize,
     /// This session's end of `--once` has been told.
     drained: bool,
     healthy: bool,
+    probed: Instant,
 }
 
 /// What the loop does next.
@@ -247,7 +276,8 @@ impl Fetcher {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Close(progress)) => {
-                    self.commit_group(&progress, CommitMode::Sync);
+                    // Closing waits for it, but not for ever, as a synchronous commit would.
+                    self.commit_group(&progress);
                     return Next::Close;
                 }
                 Ok(command) => self.obey(command),
@@ -262,6 +292,7 @@ impl Fetcher {
         }
         self.poll_burst();
         self.rebalance();
+        self.probe();
         if self.cutter.due(Instant::now()) {
             self.cut();
         }
@@ -276,7 +307,16 @@ impl Fetcher {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Fetch { session, epoch, from, ends } => self.fetch(session, epoch, from, ends),
+            Command::Fetch {
+                session,
+                grant,
+                epoch,
+                from,
+                ends,
+            } => {
+                self.epoch = epoch;
+                self.fetch(session, grant, from, ends);
+            }
             Command::Unfetch => {
                 self.unfetch();
                 self.outbox.clear();
@@ -287,33 +327,39 @@ impl Fetcher {
                 let done = self.flush(reason);
                 self.tell(Event::Draining(done));
             }
-            Command::CommitGroup(progress) => self.commit_group(&progress, CommitMode::Async),
+            Command::CommitGroup(progress) => self.commit_group(&progress),
             Command::Close(_) => {}
         }
     }
 
-    fn commit_group(&self, progress: &Progress, mode: CommitMode) {
-        let ours = progress.iter().filter(|(p, _)| self.assigned.contains(p)).map(|(p, next)| (*p, *next)).collect();
+    fn commit_group(&self, progress: &Progress) {
+        let ours = progress
+            .iter()
+            .filter(|(p, _)| self.assigned.contains_key(p))
+            .map(|(p, next)| (*p, *next))
+            .collect();
         let list = self.list(&ours);
-        // Without a broker the synchronous commit would only wait for its time-out.
+        // Without a broker it would only hold up the closing.
         if list.count() == 0 || !self.healthy {
             return;
         }
-        if let Err(error) = self.consumer.commit(&list, mode) {
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             debug!("group offsets were not committed (they are advisory): {error}");
         }
     }
 
     /// Reads these partitions from these offsets, beside those already being read in the same session.
-    fn fetch(&mut self, session: crate::batch::Session, epoch: Epoch, mut from: Progress, ends: Progress) {
+    fn fetch(&mut self, session: Session, grant: u64, mut from: Progress, ends: Progress) {
         if session != self.cutter.session() {
             self.unfetch();
             self.outbox.clear();
+        }
+        // A partition may have been revoked, or revoked and given again, while its progress was being read: the
+        // events on their way to the coordinator will bring newer positions.
+        from.retain(|p, _| self.assigned.get(p).is_some_and(|given| *given <= grant) && !self.cutter.fetches(*p));
+        if !from.is_empty() {
             self.drained = false;
         }
-        // A partition may have been revoked while its progress was being read.
-        from.retain(|partition, _| self.assigned.contains(partition));
-        self.epoch = epoch;
         self.cutter.fetch(session, &from, &ends);
         let assigned = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(&from)),
@@ -322,7 +368,10 @@ impl Fetcher {
         match assigned {
             // A pause set before the assignment would survive it.
             Ok(()) => self.set_paused(false),
-            Err(error) => self.tell(Event::Fatal(format!("cannot assign partitions of {}: {error}", self.topic))),
+            Err(error) => self.tell(Event::Fatal(format!(
+                "cannot assign partitions of {}: {error}",
+                self.topic
+            ))),
         }
         telemetry::reading(&self.stream, &from);
     }
@@ -350,8 +399,7 @@ impl Fetcher {
                     let taken = self.cutter.take(&message);
                     self.healthy_again();
                     match taken {
-                        Taken::Yes => self.fetched += 1,
-                        Taken::Ignored => {}
+                        Taken::Yes | Taken::Ignored => {}
                         Taken::PastEnd => self.pause_one(partition),
                     }
                     if self.cutter.is_full() {
@@ -368,7 +416,16 @@ impl Fetcher {
         match error {
             KafkaError::PartitionEOF(partition) => {
                 self.healthy_again();
-                self.cutter.end_of(Partition(partition));
+                let eof = self
+                    .consumer
+                    .context()
+                    .eof
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(eof) = eof {
+                    self.cutter.end_of(Partition(partition), eof);
+                }
             }
             KafkaError::MessageConsumptionFatal(code) => {
                 self.tell(Event::Fatal(format!("Kafka client of topic {}: {code}", self.topic)));
@@ -379,10 +436,33 @@ impl Fetcher {
                     self.topic
                 )));
             }
-            other => {
+            // One broker's connection comes and goes; librdkafka mends it. These do not mend themselves.
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
                 self.healthy = false;
-                self.outlets.health.held(Part::Kafka, other);
+                self.outlets.health.held(Part::Kafka, error);
             }
+            other => debug!("Kafka client: {other}"),
+        }
+    }
+
+    /// An idle stream sees no record that would show Kafka to be back: ask.
+    fn probe(&mut self) {
+        if self.healthy || self.probed.elapsed() < PROBE_EVERY {
+            return;
+        }
+        self.probed = Instant::now();
+        let answer = self.consumer.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT);
+        let found = |m: &rdkafka::metadata::Metadata| m.topics().iter().all(|t| t.error().is_none());
+        if answer.is_ok_and(|metadata| found(&metadata)) {
+            self.healthy_again();
         }
     }
 
@@ -394,8 +474,14 @@ impl Fetcher {
     }
 
     fn rebalance(&mut self) {
-        let rebalances =
-            std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
+        let rebalances = std::mem::take(
+            &mut *self
+                .consumer
+                .context()
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         for rebalance in rebalances {
             self.healthy_again();
             match rebalance {
@@ -415,15 +501,18 @@ impl Fetcher {
         if let Err(error) = accepted {
             warn!(stream = self.stream, "cannot accept the assignment: {error}");
         }
-        self.assigned.extend(&partitions);
-        self.tell(Event::Assigned(partitions));
+        self.grant += 1;
+        let grant = self.grant;
+        self.assigned.extend(partitions.iter().map(|p| (*p, grant)));
+        self.tell(Event::Assigned { partitions, grant });
     }
 
     /// Gives partitions back. What was read of them is flushed first, within the time the group grants.
     fn revoke(&mut self, partitions: Vec<Partition>) {
         let ours: Vec<Partition> = partitions.iter().copied().filter(|p| self.cutter.fetches(*p)).collect();
         // When the assignment is already lost somebody else may be writing: the fences would refuse us anyway.
-        let flushed = ours.is_empty() || (!self.consumer.assignment_lost() && self.flush_within(self.cutting.revoke_timeout));
+        let flushed =
+            ours.is_empty() || (!self.consumer.assignment_lost() && self.flush_within(self.cutting.revoke_timeout));
         let list = self.list(&ours.iter().map(|p| (*p, 0)).collect());
         let released = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&list),
@@ -459,34 +548,34 @@ impl Fetcher {
     }
 
     fn cut(&mut self) {
-        if let Some(raw) = self.cutter.cut() {
+        if let Some((raw, bytes)) = self.cutter.cut() {
             telemetry::fetched(&self.stream, raw.records.len());
-            self.outbox.push_back(Item::Batch { raw, epoch: self.epoch });
+            self.outbox.push_back((Item::Batch { raw, epoch: self.epoch }, bytes));
         }
     }
 
     fn flush(&mut self, reason: Reason) -> FlushDone {
         let (flush, done) = Flush::new(self.cutter.session(), reason);
-        self.outbox.push_back(Item::Flush(flush));
+        self.outbox.push_back((Item::Flush(flush), 0));
         done
     }
 
     /// Hands over what is waiting, as far as the budget and the pipeline take it.
     fn pump(&mut self) -> Pumped {
-        while let Some(mut item) = self.outbox.pop_front() {
+        while let Some((mut item, bytes)) = self.outbox.pop_front() {
             if let Item::Batch { raw, .. } = &mut item
                 && raw.permit.is_none()
             {
-                raw.permit = self.outlets.budget.try_take(raw.arena.len());
+                raw.permit = self.outlets.budget.try_take(bytes);
                 if raw.permit.is_none() {
-                    self.outbox.push_front(item);
+                    self.outbox.push_front((item, bytes));
                     return Pumped::Full;
                 }
             }
             match self.outlets.items.try_send(item) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(item)) => {
-                    self.outbox.push_front(item);
+                    self.outbox.push_front((item, bytes));
                     return Pumped::Full;
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => return Pumped::Closed,
@@ -513,14 +602,18 @@ impl Fetcher {
 
     fn unblock(&mut self) {
         self.blocked = None;
-        if self.paused && self.outlets.budget.has_room() {
+        if self.paused && self.outlets.budget.has_room(self.cutting.max_bytes) {
             self.set_paused(false);
         }
     }
 
     fn set_paused(&mut self, paused: bool) {
         let list = self.list(&self.cutter.positions());
-        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        let done = if paused {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
         match done {
             Ok(()) => self.paused = paused,
             Err(error) => debug!("cannot pause or resume: {error}"),
@@ -554,4 +647,16 @@ enum Pumped {
     All,
     Full,
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_read_from_librdkafkas_words() {
+        let reason = "Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5003)";
+        assert_eq!(eof_offset(reason), Some(5000));
+        assert_eq!(eof_offset("Fetch from broker 1 failed"), None);
+    }
 }
