@@ -50,7 +50,7 @@ pub(super) fn declared(stream: &Section<'_>, mongo_enabled: bool) -> Declared {
     };
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     if !stream.has("fields") {
-        stream.problem("fields", "is required: a stream is a preset or declares its fields");
+        stream.missing("fields", "is required: a stream is a preset or declares its fields");
         declared.nameless = true;
     }
     for section in stream.sections("fields") {

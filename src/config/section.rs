@@ -41,7 +41,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// An override of another section: a key that is missing here is none to report.
+    /// An override of another section, or a stream whose preset is unknown: a key that is missing here is none
+    /// to report.
     pub(super) fn partial(self) -> Self {
         Self { partial: true, ..self }
     }
@@ -49,6 +50,13 @@ impl<'a> Section<'a> {
     /// Adds a problem with this key, at the place where its value was written.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         self.report.add(&self.origin_of(key), self.path_of(key), message);
+    }
+
+    /// The same for a key that is not there.
+    pub(super) fn missing(&self, key: &str, message: impl Into<String>) {
+        if !self.partial {
+            self.problem(key, message);
+        }
     }
 
     pub(super) fn origin_of(&self, key: &str) -> Origin {
@@ -82,9 +90,7 @@ impl<'a> Section<'a> {
         match self.node(key) {
             Some(node) => parse(node).map_err(|message| self.problem(key, message)).ok(),
             None => missing.or_else(|| {
-                if !self.partial {
-                    self.problem(key, "is required");
-                }
+                self.missing(key, "is required");
                 None
             }),
         }

@@ -26,17 +26,18 @@ pub(super) fn expand(root: &mut Table, templates: &Table, report: &Report) {
     if streams.is_empty() {
         report.add(origin, "streams", "is empty: there is nothing to ingest");
     }
-    streams.retain_mut(|stream| match &mut stream.value {
-        Value::Table(own) => expand_stream(own, templates, report),
-        // Reported where the list is read.
-        _ => true,
-    });
+    for stream in streams {
+        // Anything but a table is reported where the list is read.
+        if let Value::Table(own) = &mut stream.value {
+            expand_stream(own, templates, report);
+        }
+    }
 }
 
-/// `false` where the preset is unknown: without it every other key would be reported missing.
-fn expand_stream(own: &mut Table, templates: &Table, report: &Report) -> bool {
+/// An unknown preset stays where it is, which tells the reader that keys may be missing.
+fn expand_stream(own: &mut Table, templates: &Table, report: &Report) {
     let mut expanded = inner(templates, "stream").cloned().unwrap_or_default();
-    if let Some(node) = own.remove("preset") {
+    if let Some(node) = own.get("preset").cloned() {
         let presets = inner(templates, "preset");
         let wanted = text(&node).unwrap_or_default();
         let Some(preset) = presets.and_then(|presets| inner(presets, wanted)) else {
@@ -50,8 +51,11 @@ fn expand_stream(own: &mut Table, templates: &Table, report: &Report) -> bool {
                 "streams.preset",
                 format!("unknown preset {wanted:?}; {hint}"),
             );
-            return false;
+            merge(&mut expanded, std::mem::take(own));
+            *own = expanded;
+            return;
         };
+        own.remove("preset");
         let mut preset = preset.clone();
         if let Some(name) = own.get("name").and_then(text).filter(|name| *name != wanted) {
             rename_rollups(&mut preset, wanted, name);
@@ -67,7 +71,6 @@ fn expand_stream(own: &mut Table, templates: &Table, report: &Report) -> bool {
     }
     merge(&mut expanded, std::mem::take(own));
     *own = expanded;
-    true
 }
 
 /// Rollup names are collections: a second stream of the same preset needs its own. `sales_by_day` of a stream
@@ -125,7 +128,12 @@ fn stream(
     limits: Option<&LimitsConfig>,
     taken: &mut Taken,
 ) -> Option<StreamConfig> {
-    section.has("preset"); // a known key, though `expand` has taken it out
+    // `expand` has taken out every preset it knows.
+    let section = if section.has("preset") {
+        section.partial()
+    } else {
+        section
+    };
     let name = section.parsed("name", None, |name| names::collection(name).map(|()| name.to_owned()));
     let topic = section.parsed("topic", None, |topic| names::topic(topic).map(|()| topic.to_owned()));
     let dead_letter_topic = dead_letter_topic(&section, topic.as_deref());

@@ -1,12 +1,13 @@
 //! How this program talks to Kafka: client configuration, logging, and questions about topics.
 //!
 //! Owns: the properties every client starts from ([`client_config`]), the bridge from librdkafka's log to
-//! `tracing` ([`LogContext`]), [`record_headers`], and `admin` (describe, create, watermarks).
+//! `tracing` ([`LogContext`]), [`record_headers`], and `admin` (describe, create, watermarks), `peek`.
 //! Does not own: fetching (`source`), producing (`produce`, `dead_letter`); they add their own properties.
 
 pub mod admin;
 mod describe;
 mod headers;
+pub mod peek;
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
