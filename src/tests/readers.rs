@@ -17,8 +17,9 @@ table, uri, database = sys.argv[1:]
 delta = deltalake.DeltaTable(table)
 arrow = delta.to_pyarrow_table(columns=["amount", "_id"]) if hasattr(delta, "to_pyarrow_table") else None
 files = delta.file_uris()
-count, total = duckdb.sql(f"select count(*), sum(amount) from read_parquet({files!r}, hive_partitioning=true)").fetchone()
-regions = dict(duckdb.sql(f"select region, count(*) from read_parquet({files!r}, hive_partitioning=true) group by 1").fetchall())
+query = lambda sql: duckdb.connect().execute(sql).fetchall()
+[(count, total)] = query(f"select count(*), sum(amount) from read_parquet({files!r}, hive_partitioning=true)")
+regions = dict(query(f"select region, count(*) from read_parquet({files!r}, hive_partitioning=true) group by 1"))
 mongo = pymongo.MongoClient(uri)[database].sales
 grouped = list(mongo.aggregate([{"$group": {"_id": None, "n": {"$sum": 1}, "total": {"$sum": "$amount"}}}]))[0]
 by_region = {r["_id"]: r["n"] for r in mongo.aggregate([{"$group": {"_id": "$region", "n": {"$sum": 1}}}])}

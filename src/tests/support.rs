@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest time any step may take before the test fails; generous, the machines are shared.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 pub fn env(name: &str) -> String {
     std::env::var(name)
@@ -67,7 +67,7 @@ idle_interval = "300ms"
 [http]
 enabled = false
 [limits]
-once_timeout = "60s"
+once_timeout = "150s"
 [[streams]]
 preset = "sales"
 topic = "{name}-sales"

@@ -218,12 +218,10 @@ fn typed(field: &Field, found: &Json<'_>) -> Result<Value, RejectCode> {
             _ => Err(RejectCode::WrongType),
         },
         // With a unit, a string may hold the epoch number too, as everywhere where a number is wanted.
-        FieldType::Timestamp => match (found, field.unit) {
-            (Json::String(text) | Json::Number(text), Some(unit)) if json::is_number(text) => {
-                time::epoch_number(&Number::read(text), unit)
-            }
-            (Json::String(text), _) => time::timestamp(text),
-            (Json::Number(_), _) => None,
+        FieldType::Timestamp => match (number_text(found), found, field.unit) {
+            (Ok(text), _, Some(unit)) => time::epoch_number(&Number::read(text), unit),
+            (_, Json::String(text), _) => time::timestamp(text),
+            (_, Json::Number(_), _) => None,
             _ => return Err(RejectCode::WrongType),
         }
         .map(Value::Timestamp)

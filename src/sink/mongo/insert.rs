@@ -269,11 +269,22 @@ mod tests {
         assert_eq!(command.get_str("insert").expect("there"), "c");
         assert!(!command.get_bool("ordered").expect("there"));
         assert_eq!(
-            command.get_document("writeConcern").expect("there").get_str("w").expect("there"),
+            command
+                .get_document("writeConcern")
+                .expect("there")
+                .get_str("w")
+                .expect("there"),
             "majority"
         );
         let documents = command.get_array("documents").expect("there");
-        assert_eq!(documents[1].as_document().expect("a document").get_str("text").expect("there"), "b");
+        assert_eq!(
+            documents[1]
+                .as_document()
+                .expect("a document")
+                .get_str("text")
+                .expect("there"),
+            "b"
+        );
     }
 
     #[test]
