@@ -6,24 +6,29 @@
 use std::fmt;
 
 use super::json::Token;
-use crate::batch::RejectCode;
+use crate::batch::{Reject, RejectCode, Stage};
 
 /// Bytes of a found value, or of a name that came with the data, that a sentence repeats.
 pub(super) const MAX_QUOTED_BYTES: usize = 64;
 
-/// One record's rejection, before it is known which record it was.
+/// One record's rejection, before it is known which record it was. Boxed, because the size of what may come back
+/// is paid for by every value that is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) code: RejectCode,
-    pub(super) error: String,
-}
+pub(super) struct Fault(Box<(RejectCode, String)>);
 
 impl Fault {
     #[cold]
     pub(super) fn new(code: RejectCode, error: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new((code, error.into())))
+    }
+
+    pub(super) fn into_reject(self, record: usize) -> Reject {
+        let (code, error) = *self.0;
+        Reject {
+            record,
+            stage: Stage::Decode,
             code,
-            error: error.into(),
+            error,
         }
     }
 

@@ -1,24 +1,16 @@
-//! One JSON object → one token per declared field, over the `jiter` tokenizer.
+//! One JSON object → one token per declared field.
 //!
-//! Owns: what well-formed means (one object in UTF-8, nothing before or after it), the nesting limit, which of
-//! several equal keys counts (the last), and the count of keys nobody declared.
-//! Does not own: what a token means for a field's type (`value`).
-//!
-//! The first problem in reading order is the one reported. Nothing recurses: nested values are walked with a bit
-//! per open bracket, so neither stack nor heap grows with what a record claims to be.
+//! Owns: which field a key names, which of several equal keys counts (the last), and the count of keys nobody
+//! declared.
+//! Does not own: what is well-formed (`cursor`), what a token means for a field's type (`value`).
 
 use std::collections::BTreeMap;
 use std::mem;
 
-use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use rustc_hash::FxHashMap;
 
+use super::cursor::{Bracket, Buffers, Cursor, Malformed, plain_run};
 use super::fault::{Fault, shorten};
-use super::number::Number;
-use crate::batch::RejectCode;
-
-/// Deepest nesting allowed; the record itself is level 1.
-pub(super) const MAX_NESTING: u32 = 64;
 
 /// Distinct undeclared names counted per batch; the rest share [`OTHER_NAMES`].
 const MAX_UNKNOWN_NAMES: usize = 100;
@@ -79,323 +71,106 @@ impl Tokens<'_> {
 #[derive(Debug)]
 pub(super) struct ObjectReader {
     names: FieldNames,
-    /// jiter's buffer for strings with escapes.
-    tape: Vec<u8>,
     unknown: UnknownFields,
+    buffers: Buffers,
 }
 
 impl ObjectReader {
     pub(super) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         Self {
             names: FieldNames::new(names),
-            tape: Vec::new(),
             unknown: UnknownFields::default(),
+            buffers: Buffers::default(),
         }
     }
 
     /// Replaces `tokens` by those of `payload`.
     pub(super) fn read<'a>(&mut self, payload: &'a [u8], tokens: &mut Tokens<'a>) -> Result<(), Fault> {
         tokens.clear();
-        let mut cursor = Cursor::new(payload, mem::take(&mut self.tape));
-        let outcome = read_object(&mut cursor, &mut self.names, &mut self.unknown, tokens);
-        self.tape = cursor.jiter.into_tape();
-        outcome.map_err(|malformed| malformed.into_fault(payload))
+        self.read_object(payload, tokens)
+            .map_err(|malformed| malformed.into_fault(payload))
     }
 
     /// Occurrences of undeclared names since the last call.
     pub(super) fn take_unknown_fields(&mut self) -> BTreeMap<String, u64> {
         mem::take(&mut self.unknown.counts)
     }
-}
 
-fn read_object<'a>(
-    cursor: &mut Cursor<'a>,
-    names: &mut FieldNames,
-    unknown: &mut UnknownFields,
-    tokens: &mut Tokens<'a>,
-) -> Result<(), Malformed> {
-    if cursor.peek()? != Peek::Object {
-        return Err(Malformed::NotAnObject);
-    }
-    let mut previous = None;
-    let mut key = cursor.jiter.known_object();
-    while let Some(name) = at(cursor.base, key)? {
-        let field = names.find(name, previous);
-        if field.is_none() {
-            unknown.count(name);
+    fn read_object<'a>(&mut self, payload: &'a [u8], tokens: &mut Tokens<'a>) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(payload, &mut self.buffers);
+        if !cursor.open(Bracket::Object) {
+            return Err(Malformed::NotAnObject);
         }
-        let token = cursor.value(&mut tokens.unescaped)?;
-        if let Some(field) = field {
-            tokens.fields[field] = token;
-            previous = Some(field);
-        }
-        key = cursor.jiter.next_key();
-    }
-    at(cursor.base, cursor.jiter.finish())
-}
-
-/// Why a payload is not one JSON object within the limits.
-#[derive(Debug)]
-enum Malformed {
-    Syntax { problem: JsonErrorType, at: usize },
-    NotAnObject,
-    TooDeep { at: usize },
-}
-
-impl Malformed {
-    #[cold]
-    fn into_fault(self, payload: &[u8]) -> Fault {
-        let invalid = |error: String| Fault::new(RejectCode::InvalidJson, error);
-        match self {
-            Self::TooDeep { at } => Fault::new(
-                RejectCode::TooDeep,
-                format!("nesting exceeds {MAX_NESTING} levels at byte {at}"),
-            ),
-            _ if payload.is_empty() => invalid("the payload is empty, wanted a JSON object".to_owned()),
-            _ if payload.starts_with(b"\xef\xbb\xbf") => {
-                invalid("the payload starts with a byte order mark".to_owned())
-            }
-            Self::NotAnObject => invalid("the payload is not a JSON object".to_owned()),
-            Self::Syntax { problem, at } => invalid(format!("not valid JSON: {problem} at byte {at}")),
-        }
-    }
-}
-
-/// A tokenizer's answer, with its position counted from the start of the payload.
-fn at<T>(base: usize, result: Result<T, JiterError>) -> Result<T, Malformed> {
-    result.map_err(|error| Malformed::Syntax {
-        at: base + error.index,
-        problem: match error.error_type {
-            JiterErrorType::JsonError(problem) => problem,
-            // Cannot arise: every value is read as what `peek` said it is.
-            JiterErrorType::WrongType { .. } => JsonErrorType::ExpectedSomeValue,
-        },
-    })
-}
-
-/// The tokenizer over one payload.
-struct Cursor<'a> {
-    jiter: Jiter<'a>,
-    /// What `jiter` was given: the payload, or its rest behind a very long number.
-    data: &'a [u8],
-    /// Where `data` starts within the payload.
-    base: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(payload: &'a [u8], tape: Vec<u8>) -> Self {
-        Self {
-            jiter: Jiter::with_tape(payload, tape),
-            data: payload,
-            base: 0,
-        }
-    }
-
-    fn peek(&mut self) -> Result<Peek, Malformed> {
-        at(self.base, self.jiter.peek())
-    }
-
-    fn value(&mut self, unescaped: &mut Vec<u8>) -> Result<Token<'a>, Malformed> {
-        Ok(match self.peek()? {
-            Peek::String => self.string(unescaped)?,
-            Peek::Null => {
-                at(self.base, self.jiter.known_null())?;
-                Token::Null
-            }
-            peek @ (Peek::True | Peek::False) => Token::Boolean(at(self.base, self.jiter.known_bool(peek))?),
-            peek @ (Peek::Array | Peek::Object) => {
-                self.skip_nested(peek)?;
-                if peek == Peek::Array {
-                    Token::Array
-                } else {
-                    Token::Object
-                }
-            }
-            peek => Token::Number(self.number(peek)?),
-        })
-    }
-
-    fn string(&mut self, unescaped: &mut Vec<u8>) -> Result<Token<'a>, Malformed> {
-        let data = self.data;
-        let text = at(self.base, self.jiter.known_str())?.as_bytes();
-        // jiter hands out a slice of its input, or of its tape where it had to decode escapes. Only the first
-        // may be kept, and only its address tells which of the two it is.
-        let bounds = data.as_ptr_range();
-        if bounds.contains(&text.as_ptr()) {
-            let start = text.as_ptr() as usize - bounds.start as usize;
-            return Ok(Token::Text(&data[start..start + text.len()]));
-        }
-        let start = unescaped.len();
-        unescaped.extend_from_slice(text);
-        let end = unescaped.len();
-        Ok(Token::Unescaped { start, end })
-    }
-
-    fn number(&mut self, peek: Peek) -> Result<&'a [u8], Malformed> {
-        let start = self.jiter.current_index();
-        match self.jiter.known_number_bytes(peek) {
-            Ok(_) => Ok(self.jiter.slice_to_current(start)),
-            Err(error) if error.error_type == JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange) => {
-                self.long_number(start)
-            }
-            Err(error) => at(self.base, Err(error)),
-        }
-    }
-
-    /// jiter gives up on integers over 4,300 digits, which are JSON all the same: measure the number here and
-    /// let it go on behind.
-    #[cold]
-    fn long_number(&mut self, start: usize) -> Result<&'a [u8], Malformed> {
-        let text = &self.data[start..];
-        let Some((_, len)) = Number::prefix(text) else {
-            return Err(Malformed::Syntax {
-                problem: JsonErrorType::InvalidNumber,
-                at: self.base + start,
-            });
-        };
-        let (number, rest) = text.split_at(len);
-        let tape = mem::replace(&mut self.jiter, Jiter::new(rest)).into_tape();
-        self.jiter = Jiter::with_tape(rest, tape);
-        self.base += start + len;
-        self.data = rest;
-        Ok(number)
-    }
-
-    /// Walks over an array or object, checking everything in it. `known_skip` would be shorter, but lets
-    /// invalid UTF-8 pass and has its own idea of how deep is too deep.
-    fn skip_nested(&mut self, opening: Peek) -> Result<(), Malformed> {
-        let mut open = OpenBrackets::default();
-        let mut next = opening;
-        loop {
-            let first = match next {
-                Peek::Array => {
-                    open.push(Bracket::Array, self.index())?;
-                    at(self.base, self.jiter.known_array())?
-                }
-                Peek::Object => {
-                    open.push(Bracket::Object, self.index())?;
-                    let key = self.jiter.known_object().map(|key| key.is_some());
-                    self.value_behind_key(key)?
-                }
-                scalar => {
-                    self.skip_scalar(scalar)?;
-                    self.step(open.innermost())?
+        let mut previous = None;
+        let mut more = !cursor.close(Bracket::Object);
+        while more {
+            let field = match self.names.expect(&mut cursor, previous)? {
+                Some(field) => Some(field),
+                None => {
+                    let key = cursor.key()?;
+                    let field = self.names.find(key, previous);
+                    if field.is_none() {
+                        self.unknown.count(key);
+                    }
+                    field
                 }
             };
-            let mut following = first;
-            next = loop {
-                if let Some(peek) = following {
-                    break peek;
-                }
-                open.pop();
-                if open.is_empty() {
-                    return Ok(());
-                }
-                following = self.step(open.innermost())?;
-            };
-        }
-    }
-
-    /// The next value within a bracket, or `None` behind its end.
-    fn step(&mut self, bracket: Bracket) -> Result<Option<Peek>, Malformed> {
-        match bracket {
-            Bracket::Array => at(self.base, self.jiter.array_step()),
-            Bracket::Object => {
-                let key = self.jiter.next_key().map(|key| key.is_some());
-                self.value_behind_key(key)
+            let token = cursor.value(&mut tokens.unescaped)?;
+            if let Some(field) = field {
+                tokens.fields[field] = token;
+                previous = Some(field);
             }
+            more = cursor.another(Bracket::Object)?;
         }
-    }
-
-    fn value_behind_key(&mut self, key: Result<bool, JiterError>) -> Result<Option<Peek>, Malformed> {
-        at(self.base, key)?.then(|| self.peek()).transpose()
-    }
-
-    fn skip_scalar(&mut self, peek: Peek) -> Result<(), Malformed> {
-        match peek {
-            Peek::String => at(self.base, self.jiter.known_str().map(drop)),
-            Peek::Null => at(self.base, self.jiter.known_null()),
-            Peek::True | Peek::False => at(self.base, self.jiter.known_bool(peek).map(drop)),
-            _ => self.number(peek).map(drop),
-        }
-    }
-
-    fn index(&self) -> usize {
-        self.base + self.jiter.current_index()
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Bracket {
-    Array,
-    Object,
-}
-
-/// The brackets open inside the record's own, innermost in the lowest bit (1 = object).
-#[derive(Default)]
-struct OpenBrackets {
-    kinds: u64,
-    count: u32,
-}
-
-impl OpenBrackets {
-    fn push(&mut self, bracket: Bracket, at: usize) -> Result<(), Malformed> {
-        if self.count + 1 == MAX_NESTING {
-            return Err(Malformed::TooDeep { at });
-        }
-        self.kinds = self.kinds << 1 | u64::from(bracket == Bracket::Object);
-        self.count += 1;
-        Ok(())
-    }
-
-    fn pop(&mut self) {
-        self.kinds >>= 1;
-        self.count -= 1;
-    }
-
-    fn innermost(&self) -> Bracket {
-        if self.kinds & 1 == 1 {
-            Bracket::Object
-        } else {
-            Bracket::Array
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
+        cursor.finish()
     }
 }
 
 /// Declared names. A producer writes its keys in the same order every time, so the key that came after this one
-/// in the last record is tried first, and one comparison is the usual cost of a lookup.
+/// in the last record is tried first, and one comparison is the usual cost of a key.
 #[derive(Debug)]
 struct FieldNames {
-    names: Vec<Box<str>>,
-    by_name: FxHashMap<Box<str>, usize>,
+    /// `"name"` as it usually stands in a record; empty for a name that JSON has to escape.
+    quoted: Vec<Box<[u8]>>,
+    by_name: FxHashMap<Box<[u8]>, usize>,
     /// `successor[i + 1]` came after field `i`, `successor[0]` came first.
     successor: Vec<usize>,
 }
 
 impl FieldNames {
     fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let names: Vec<Box<str>> = names.map(Box::from).collect();
+        let names: Vec<&[u8]> = names.map(str::as_bytes).collect();
+        let quoted = |name: &&[u8]| match plain_run(name).len == name.len() {
+            true => [b"\"", *name, b"\""].concat().into(),
+            false => Box::default(),
+        };
         Self {
-            by_name: names.iter().cloned().zip(0..).collect(),
+            quoted: names.iter().map(quoted).collect(),
             // Until a record has been seen: the declared order.
             successor: (0..=names.len()).collect(),
-            names,
+            by_name: names.into_iter().map(Box::from).zip(0..).collect(),
         }
     }
 
-    fn find(&mut self, name: &str, previous: Option<usize>) -> Option<usize> {
-        let guess = &mut self.successor[previous.map_or(0, |field| field + 1)];
-        if self.names.get(*guess).is_some_and(|expected| **expected == *name) {
-            return Some(*guess);
+    /// Consumes the next key if it is the one expected, in its usual form.
+    #[inline]
+    fn expect(&self, cursor: &mut Cursor<'_, '_>, previous: Option<usize>) -> Result<Option<usize>, Malformed> {
+        let guess = self.successor[slot(previous)];
+        match self.quoted.get(guess) {
+            Some(quoted) if !quoted.is_empty() && cursor.eat_key(quoted)? => Ok(Some(guess)),
+            _ => Ok(None),
         }
+    }
+
+    fn find(&mut self, name: &[u8], previous: Option<usize>) -> Option<usize> {
         let field = *self.by_name.get(name)?;
-        *guess = field;
+        self.successor[slot(previous)] = field;
         Some(field)
     }
+}
+
+fn slot(previous: Option<usize>) -> usize {
+    previous.map_or(0, |field| field + 1)
 }
 
 #[derive(Debug, Default)]
@@ -404,9 +179,8 @@ struct UnknownFields {
 }
 
 impl UnknownFields {
-    fn count(&mut self, name: &str) {
-        let short = shorten(name.as_bytes()).len();
-        let name = &name[..short];
+    fn count(&mut self, name: &[u8]) {
+        let name = std::str::from_utf8(shorten(name)).expect("a key is UTF-8, and is cut between characters");
         if let Some(count) = self.counts.get_mut(name) {
             *count += 1;
             return;

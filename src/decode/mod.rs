@@ -5,8 +5,8 @@
 //! Does not own: where rejected records go (`dead_letter`), the schema (`schema`), progress (`covered` is the batch's).
 //!
 //! ```text
-//! payload ─json─▶ a token per field ─value─▶ cell ─columns─▶ row   (kept whole, or taken back whole)
-//!                 (last equal key wins)      └ number, timestamp
+//! payload ─cursor, json─▶ a token per field ─value─▶ cell ─columns─▶ row   (kept whole, or taken back whole)
+//!                         (last equal key wins)      └ number, timestamp
 //! ```
 //!
 //! The rules are in the design's table "Rules settled"; these are the choices it leaves open:
@@ -29,6 +29,7 @@
 //! | `\u0000` in a string | kept |
 
 mod columns;
+mod cursor;
 mod fault;
 mod json;
 mod limits;
@@ -46,7 +47,7 @@ use self::fault::Fault;
 use self::json::{ObjectReader, Tokens};
 use self::limits::DocumentBounds;
 use self::value::{Cell, FieldRule};
-use crate::batch::{RawBatch, RawRecord, Reject, RejectCode, Stage};
+use crate::batch::{RawBatch, RawRecord, Reject, RejectCode};
 use crate::config::{StreamConfig, Tombstones};
 use crate::offsets::{Epoch, RecordId};
 use crate::schema::StreamSchema;
@@ -119,12 +120,7 @@ impl Decoder {
                 Ok(Judged::Skipped) => skipped += 1,
                 Err(fault) => {
                     columns.drop_row();
-                    rejects.push(Reject {
-                        record: index,
-                        stage: Stage::Decode,
-                        code: fault.code,
-                        error: fault.error,
-                    });
+                    rejects.push(fault.into_reject(index));
                 }
             }
         }

@@ -611,7 +611,7 @@ fn errors_name_the_field_what_was_found_and_what_was_wanted() {
     field "v": "2025-02-30T00:00:00Z" names a day or a time of day that does not exist
     field "v": "0000-01-01" lies outside years 0001–9999
     field "v": found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…", wanted true or false
-    not valid JSON: expected ident at byte 7
+    not valid JSON: expected a value at byte 6
     "#);
 }
 

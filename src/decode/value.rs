@@ -89,6 +89,7 @@ impl FieldRule {
         Ok(Cell::Null)
     }
 
+    #[inline]
     fn string<'a>(&self, found: Found<'a>) -> Result<Cell<'a>, Fault> {
         let Some(text) = found.token.text(found.unescaped) else {
             return Err(self.wrong_type(found, "a string"));
@@ -129,6 +130,7 @@ impl FieldRule {
         }
     }
 
+    #[inline]
     fn decimal<'a>(&self, found: Found<'a>, precision: u8, scale: u8) -> Result<Cell<'a>, Fault> {
         let (_, number) = self.number(&found)?;
         match number.scaled(i64::from(scale)) {
@@ -155,6 +157,7 @@ impl FieldRule {
     }
 
     /// A JSON number, or a string that holds exactly one.
+    #[inline]
     fn number<'a>(&self, found: &Found<'a>) -> Result<(&'a str, Number<'a>), Fault> {
         number_in(found).ok_or_else(|| self.wrong_type(*found, "a number, or a string holding one"))
     }
@@ -169,6 +172,7 @@ impl FieldRule {
         }
     }
 
+    #[inline]
     fn timestamp<'a>(&self, found: Found<'a>) -> Result<Cell<'a>, Fault> {
         const RFC3339: &str = "an RFC 3339 timestamp with Z or an offset";
         let Some(unit) = self.unit else {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::RejectCode;
 
 /// Reads one payload with the declared fields `a` and `b`.
 fn read(payload: &[u8]) -> Result<Vec<String>, RejectCode> {
@@ -10,7 +11,9 @@ fn read(payload: &[u8]) -> Result<Vec<String>, RejectCode> {
 
 fn read_with(reader: &mut ObjectReader, payload: &[u8]) -> Result<Vec<String>, RejectCode> {
     let mut tokens = Tokens::new(2);
-    reader.read(payload, &mut tokens).map_err(|fault| fault.code)?;
+    reader
+        .read(payload, &mut tokens)
+        .map_err(|fault| fault.into_reject(0).code)?;
     let shown = |token: &Token<'_>| match token {
         Token::Number(text) => String::from_utf8_lossy(text).into_owned(),
         token => match token.text(&tokens.unescaped) {
@@ -76,6 +79,7 @@ fn what_is_not_one_json_object_is_invalid() {
         br#"{"a"}"#,
         br#"{"a":}"#,
         br#"{"a" 1}"#,
+        br#"{"a"1}"#,
         br#"{"a":1 "b":2}"#,
         br#"{a:1}"#,
         br#"{'a':1}"#,
@@ -184,7 +188,7 @@ fn positions_count_from_the_start_of_the_payload() {
         let fault = reader
             .read(payload.as_bytes(), &mut Tokens::new(1))
             .expect_err("broken");
-        fault.error.rsplit(' ').next().map(str::to_owned)
+        fault.into_reject(0).error.rsplit(' ').next().map(str::to_owned)
     };
     assert_eq!(position(r#"{"a":1 !"#), Some("7".to_owned()));
     let long = "9".repeat(5000);
@@ -201,6 +205,7 @@ fn keys_in_any_order_find_their_fields() {
         r#"{"x":0,"b":2,"x":0,"a":1}"#,
         r#"{"a":1,"b":2}"#,
         r#"{"a":1,"a":1,"b":2,"b":2}"#,
+        "{ \"a\" :1\t,\r\n\"b\"\n: 2}",
     ] {
         assert_eq!(
             read_with(&mut reader, payload.as_bytes()),
@@ -208,6 +213,13 @@ fn keys_in_any_order_find_their_fields() {
             "{payload}"
         );
     }
+}
+
+#[test]
+fn a_name_that_json_has_to_escape_is_found_by_its_decoded_form_only() {
+    let mut reader = ObjectReader::new(["a\":1,\"b", "b"].into_iter());
+    assert_eq!(read_with(&mut reader, br#"{"a":1,"b":2}"#), tokens(["Absent", "2"]));
+    assert_eq!(read_with(&mut reader, br#"{"a\":1,\"b":1,"b":2}"#), tokens(["1", "2"]));
 }
 
 #[test]
@@ -236,6 +248,22 @@ proptest! {
     ) {
         let oracle = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&payload);
         prop_assert_eq!(read(payload.as_bytes()).is_ok(), oracle.is_ok(), "{}", payload);
+    }
+
+    /// … and on every record that is one or two bytes away from a good one.
+    #[test]
+    fn damaged_records_are_told_from_good_ones_like_serde_json_does(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), b' '..=b'~']), 1..3),
+    ) {
+        let mut payload = r#"{ "a":"\u00cele \ud83d\ude00\n","é":"Île-de-France","b":[-1.5e3,{"x":null , "y":[]}],"c":true,"a":0 }"#
+            .as_bytes()
+            .to_vec();
+        for (index, byte) in damage {
+            let index = index.index(payload.len());
+            payload[index] = byte;
+        }
+        let oracle = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&payload);
+        prop_assert_eq!(read(&payload).is_ok(), oracle.is_ok(), "{}", String::from_utf8_lossy(&payload));
     }
 
     #[test]
