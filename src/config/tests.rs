@@ -110,7 +110,7 @@ fn the_resolved_defaults_read_like_a_file() {
     max_batch_records = 16384
     max_batch_size = "4MiB"
     batch_linger = "50ms"
-    once_timeout = "1m"
+    once_timeout = "2m"
     shutdown_timeout = "30s"
     revoke_timeout = "10s"
 
