@@ -20,6 +20,7 @@
 #   AFFLUENT_KAFKA_HEAP              broker's heap                  default 512m
 #   AFFLUENT_MONGO_PORT              mongod                         default 27017
 #   AFFLUENT_MONGO_CACHE_GB          WiredTiger's cache             default 1
+#   AFFLUENT_MONGO_TEST_COMMANDS     if set, mongod accepts failpoints (tests only)
 #   AFFLUENT_MONGOD                  a mongod to run instead of the wheel's
 #   AFFLUENT_STACK_TIMEOUT           seconds `up` waits per service default 120
 #   AFFLUENT_CACHE                   downloads                      default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
@@ -343,6 +344,9 @@ command_line_of_mongo() {
     command_line=("$mongod" --replSet rs0 --dbpath "$dir/mongo" --port "$mongo_port" --bind_ip 127.0.0.1 --nounixsocket
         --wiredTigerCacheSizeGB "${AFFLUENT_MONGO_CACHE_GB:-1}" --oplogSize 512
         --setParameter diagnosticDataCollectionEnabled=false)
+    if [ -n "${AFFLUENT_MONGO_TEST_COMMANDS:-}" ]; then
+        command_line+=(--setParameter enableTestCommands=1)
+    fi
 }
 
 main "$@"

@@ -41,11 +41,14 @@ print(*(s.getsockname()[1] for s in sockets))')
     trap 'scripts/stack.sh wipe >&2 || true; rm -rf "$run"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    scripts/stack.sh up
+    # Lost replies and elections are staged with mongod's own failpoints.
+    AFFLUENT_MONGO_TEST_COMMANDS=1 scripts/stack.sh up
     export AFFLUENT_TEST_KAFKA=127.0.0.1:$AFFLUENT_KAFKA_PORT
     export AFFLUENT_TEST_MONGO="mongodb://127.0.0.1:$AFFLUENT_MONGO_PORT/?replicaSet=rs0"
 fi
 AFFLUENT_TEST_PYTHON=${AFFLUENT_TEST_PYTHON:-$(scripts/python.sh checks)}
 export AFFLUENT_TEST_PYTHON
 
+# Unit tests that need a server are ignored by a plain `cargo test`.
+[ $# -gt 0 ] || set -- -- --include-ignored
 cargo test --release --features failpoints "$@" </dev/null

@@ -13,7 +13,7 @@ use super::transaction::{Move, Outcome, Plan};
 use super::{MongoSink, buffer, statements};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
-use crate::offsets::{Partition, Progress, RecordId};
+use crate::offsets::{Partition, Progress, RecordId, TopicId};
 use crate::rollup;
 use crate::sink::CommitSummary;
 
@@ -287,10 +287,10 @@ impl MongoSink {
         (target.iter())
             .map(|(&partition, &next)| {
                 let expected = self.committed.get(&partition).copied().unwrap_or(next);
-                // Never read: a document that cannot be there, so that the compare-and-set refuses it.
+                // The contract has `progress` or `adopt` first; without them the compare-and-set has to tell.
                 let unread = || {
                     self.identity
-                        .begin(partition, -1, &crate::offsets::TopicId::unknown(), &self.known)
+                        .begin(partition, expected, &TopicId::unknown(), &self.known)
                 };
                 Move {
                     partition,

@@ -5,7 +5,7 @@
 //! Does not own: what to do about a different document (`mod`), or counting afterwards (`transaction`).
 //!
 //! The commands are built as bytes with the documents inside: one buffer per command. The driver's `insert_many`
-//! allocates and copies every document twice and keeps a map of ids [measured: see docs of `MAX_COMMAND_BYTES`].
+//! allocates and copies every document twice and keeps a map of their ids.
 
 use arrow::array::RecordBatch;
 use bson::{Document, RawDocumentBuf, doc};

@@ -81,7 +81,7 @@ fn judge(reply: &Document, wanted_set: Option<&str>) -> Result<(), SinkError> {
     if reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
         return Ok(());
     }
-    if reply.get_bool("isreplicaset").unwrap_or(false) && set.is_none() {
+    if set.is_none() && reply.get_bool("isreplicaset").unwrap_or(false) {
         let what = "the mongodb server was started for a replica set that has not been initiated";
         return Err(Invariant::new(what, "run `rs.initiate()` once in mongosh, then start again").into());
     }

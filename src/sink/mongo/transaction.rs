@@ -27,6 +27,7 @@ use crate::offsets::{Offset, Partition, RecordId};
 
 /// How often `commitTransaction` is sent again while its outcome stays unknown, before progress is re-read.
 const COMMIT_TRIES: usize = 3;
+const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A transaction the server no longer knows after this long has outlived its lifetime (default 60 s) rather than
 /// a failover: a smaller one has a chance.
 const LIFETIME_SUSPECTED: Duration = Duration::from_secs(10);
@@ -103,8 +104,9 @@ impl Plan<'_> {
         match self.body(&mut session, began).await {
             Ok(()) => self.commit(&mut session, began).await,
             Err(outcome) => {
-                // Without it the server would hold the transaction's locks against our next try.
-                let _ = call(session.abort_transaction()).await;
+                // Without it the server would hold the transaction's locks against our next try. A server that
+                // does not answer is not waited for a second time; dropping the session aborts as well.
+                let _ = tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await;
                 outcome
             }
         }
