@@ -265,7 +265,7 @@ mod tests {
             "money": Bson::Decimal128("-1.50".parse().expect("a decimal")),
             "day": DateTime::from_millis(-86_400_000),
         };
-        assert_eq!(documents, [expected.clone()]);
+        assert_eq!(documents, std::slice::from_ref(&expected));
         let names: Vec<_> = documents[0].keys().collect();
         assert_eq!(
             names,
