@@ -8,6 +8,7 @@
 # Needs the stack (scripts/stack.sh up) and Linux `perf`. Samples are attributed to a stage by the functions on
 # their stack, so time in the allocator or in memcpy counts for the stage that called it.
 #
+#   AFFLUENT_BIN             the binary     default: built in release from this clone
 #   AFFLUENT_PROFILE_COUNT   records        default 1000000
 #   AFFLUENT_PROFILE_DIR     scratch        default a temporary folder, deleted at the end
 set -euo pipefail
@@ -23,8 +24,11 @@ work=${AFFLUENT_PROFILE_DIR:-$(mktemp -d)}
 command -v perf >/dev/null || { echo "perf is missing: apt-get install linux-perf" >&2; exit 3; }
 eval "$(scripts/stack.sh env)"
 
-cargo build --release
-affluent=$CARGO_TARGET_DIR/release/affluent
+affluent=${AFFLUENT_BIN:-}
+if [ -z "$affluent" ]; then
+    cargo build --release
+    affluent=$CARGO_TARGET_DIR/release/affluent
+fi
 name=profile-$(date +%s)
 export AFFLUENT__JOB=$name AFFLUENT__KAFKA__GROUP=$name AFFLUENT__MONGO__DATABASE=$name AFFLUENT__LAKE__ROOT=$work/lake
 export AFFLUENT__HTTP__ENABLED=false
