@@ -101,8 +101,25 @@ impl Exits {
 /// The exit code of an error that reached `main`: that of the `Exits` in its chain, else 3 —
 /// what is not classified is most likely a service that did not answer.
 pub fn exit_code(error: &anyhow::Error) -> Exit {
-    error
-        .chain()
-        .find_map(|e| e.downcast_ref::<Exits>())
-        .map_or(Exit::Infrastructure, |e| e.exit)
+    // `chain` alone does not see an `Exits` that was attached as context.
+    let found = error
+        .downcast_ref::<Exits>()
+        .or_else(|| error.chain().find_map(|e| e.downcast_ref::<Exits>()));
+    found.map_or(Exit::Infrastructure, |e| e.exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_is_found_wherever_it_was_attached() {
+        let exits = || Exits {
+            exit: Exit::Usage,
+            message: "wrong".into(),
+        };
+        assert_eq!(exit_code(&anyhow::Error::new(exits()).context("outer")), Exit::Usage);
+        assert_eq!(exit_code(&anyhow::anyhow!("inner").context(exits())), Exit::Usage);
+        assert_eq!(exit_code(&anyhow::anyhow!("broker down")), Exit::Infrastructure);
+    }
 }
