@@ -200,6 +200,7 @@ impl Running {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    #[cfg(feature = "failpoints")]
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -13,33 +13,31 @@
 //!  rebalance ─▶ batch + flush down the pipeline, wait a while ─▶ unassign ─▶ Event::Revoked
 //! ```
 
+mod context;
 mod cut;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::Message;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use self::context::{Context, Rebalance};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
 use super::{Command, Cutting, Event, Flush, FlushDone, Item};
 use crate::batch::Session;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::health::{Part, StreamHealth};
-use crate::kafka::{LogContext, client_config};
-use crate::offsets::{Epoch, Offset, Partition, Progress};
+use crate::kafka::client_config;
+use crate::offsets::{Epoch, Partition, Progress};
 use crate::sink::Reason;
 use crate::telemetry;
 
@@ -163,78 +161,6 @@ fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> rdkafka::Clien
     config
 }
 
-/// Collects rebalances; they are answered right after `poll` returns, outside librdkafka's callback.
-#[derive(Default)]
-struct Context {
-    log: LogContext,
-    rebalances: Mutex<Vec<Rebalance>>,
-    /// The offset of the end-of-partition event being handed out: the wrapper tells it only in the text.
-    eof: Mutex<Option<Offset>>,
-    closing: AtomicBool,
-}
-
-enum Rebalance {
-    Assign(Vec<Partition>),
-    Revoke(Vec<Partition>),
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        self.log.log(level, fac, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            *self.eof.lock().unwrap_or_else(PoisonError::into_inner) = eof_offset(reason);
-            return;
-        }
-        self.log.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let revoke = err != RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.closing.load(Ordering::Relaxed) {
-            // Nobody looks at the queue any more, and closing waits for the answer.
-            let empty = TopicPartitionList::new();
-            let answered = match (revoke, consumer.rebalance_protocol()) {
-                (true, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(&empty),
-                (false, RebalanceProtocol::Cooperative) => consumer.incremental_assign(&empty),
-                (true, _) => consumer.unassign(),
-                (false, _) => consumer.assign(&empty),
-            };
-            if let Err(error) = answered {
-                debug!("closing: {error}");
-            }
-            return;
-        }
-        let partitions = list.elements().iter().map(|e| Partition(e.partition())).collect();
-        let rebalance = if revoke {
-            Rebalance::Revoke(partitions)
-        } else {
-            Rebalance::Assign(partitions)
-        };
-        self.rebalances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(rebalance);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            debug!("group offsets were not committed (they are advisory): {error}");
-        }
-    }
-}
-
-/// `Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5000)` → 5000. Called on the same
-/// thread right before `poll` returns the event. Without a number the event proves nothing and is passed over.
-fn eof_offset(reason: &str) -> Option<Offset> {
-    let (_, rest) = reason.split_once("end of partition at offset ")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
 struct Fetcher {
     consumer: BaseConsumer<Context>,
     stream: String,
@@ -267,7 +193,7 @@ enum Next {
 impl Fetcher {
     fn run(mut self) {
         while let Next::Go = self.step() {}
-        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        self.consumer.context().close();
         self.unfetch();
         // Dropping the consumer leaves the group.
     }
@@ -416,13 +342,7 @@ impl Fetcher {
         match error {
             KafkaError::PartitionEOF(partition) => {
                 self.healthy_again();
-                let eof = self
-                    .consumer
-                    .context()
-                    .eof
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
+                let eof = self.consumer.context().take_eof();
                 if let Some(eof) = eof {
                     self.cutter.end_of(Partition(partition), eof);
                 }
@@ -474,14 +394,7 @@ impl Fetcher {
     }
 
     fn rebalance(&mut self) {
-        let rebalances = std::mem::take(
-            &mut *self
-                .consumer
-                .context()
-                .rebalances
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let rebalances = self.consumer.context().take_rebalances();
         for rebalance in rebalances {
             self.healthy_again();
             match rebalance {
@@ -647,16 +560,4 @@ enum Pumped {
     All,
     Full,
     Closed,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_partition_is_read_from_librdkafkas_words() {
-        let reason = "Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5003)";
-        assert_eq!(eof_offset(reason), Some(5000));
-        assert_eq!(eof_offset("Fetch from broker 1 failed"), None);
-    }
 }
