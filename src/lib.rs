@@ -12,4 +12,5 @@ pub mod schema;
 pub mod config;
 
 // the data's way
+pub mod lake;
 pub mod sink;

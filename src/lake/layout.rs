@@ -1,0 +1,169 @@
+//! Where a row's file lies, and how the log names it. Pure.
+//!
+//! Owns: the partition path `date=2026-01-31/region=…`, its escaping, and the names of data files.
+//! Two encodings lie on top of each other and must not be mixed up:
+//!
+//! ```text
+//!  value      ─ Hive escaping ─▶  directory on disk      ─ URI encoding ─▶  `add.path` in the log
+//!  a/b à      ─────────────────▶  region=a%2Fb à         ────────────────▶  region=a%252Fb%20%C3%A0
+//! ```
+//!
+//! Hive escaping touches ASCII only, as Hive's and Spark's own: their way back reads `%C3%A0` as two
+//! characters, so letters with accents stay as they are on disk.
+//! Does not own: splitting batches (`split`), writing files (`parquet`).
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Directory name of a null, in Hive's words.
+pub const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Longest file or directory name, in bytes, that the usual file systems take.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// RFC 3986's unreserved characters, plus those that are plain in a path segment's `name=value`.
+const URI: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b'=');
+
+/// Values of a partition, in the order of the table's partition columns; `None` is null.
+pub type PartitionValues = Vec<Option<String>>;
+
+/// `date=2026-01-31/region=Bretagne`, or nothing for a table without partitions.
+pub fn partition_path(columns: &[String], values: &PartitionValues) -> String {
+    let segments: Vec<String> = columns
+        .iter()
+        .zip(values)
+        .map(|(column, value)| segment(column, value.as_deref()))
+        .collect();
+    segments.join("/")
+}
+
+/// The file's place below the table's root.
+pub fn file_path(partition_path: &str, name: &str) -> String {
+    if partition_path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{partition_path}/{name}")
+    }
+}
+
+/// A name nobody has used: the log decides what counts, so it says nothing about the content.
+pub fn file_name() -> String {
+    format!("part-{}.zstd.parquet", uuid::Uuid::new_v4())
+}
+
+/// `add.path`: the place as a URI reference.
+pub fn log_path(path: &str) -> String {
+    utf8_percent_encode(path, URI).to_string()
+}
+
+/// Can a directory carry this partition value? A longer one would make every commit fail, so decoding
+/// rejects it (`RejectCode::InvalidPartitionValue`). The literal null name is no value either.
+pub fn can_carry(column: &str, value: &str) -> bool {
+    value != NULL_PARTITION && segment(column, Some(value)).len() <= MAX_NAME_BYTES
+}
+
+fn segment(column: &str, value: Option<&str>) -> String {
+    // Hive has no empty directory value; decoding reads an empty string in a partition column as null.
+    let value = match value {
+        None | Some("") => Cow::Borrowed(NULL_PARTITION),
+        Some(value) => escape(value),
+    };
+    format!("{}={value}", escape(column))
+}
+
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(must_escape) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii() && must_escape(byte) => {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+            _ => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// The set of Spark's `escapePathName`, plus what Windows, Google's and Amazon's stores advise against.
+fn must_escape(byte: u8) -> bool {
+    byte < 0x20
+        || matches!(
+            byte,
+            b'"' | b'#' | b'%' | b'\'' | b'*' | b'/' | b':' | b'=' | b'?' | b'\\' | 0x7F | b'{' | b'[' | b']' | b'^'
+        )
+        || matches!(byte, b'}' | b'<' | b'>' | b'|' | b'`' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::path::Path;
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
+    fn path_of(region: Option<&str>) -> String {
+        partition_path(
+            &["date".into(), "region".into()],
+            &vec![Some("2026-01-31".into()), region.map(Into::into)],
+        )
+    }
+
+    #[test]
+    fn ordinary_values_stand_as_they_are() {
+        assert_eq!(path_of(Some("Bretagne")), "date=2026-01-31/region=Bretagne");
+        assert_eq!(path_of(Some("Île-de-France")), "date=2026-01-31/region=Île-de-France");
+        assert_eq!(
+            path_of(Some("Hauts de France")),
+            "date=2026-01-31/region=Hauts de France"
+        );
+    }
+
+    #[test]
+    fn null_and_the_empty_string_share_the_directory_of_null() {
+        assert_eq!(path_of(None), "date=2026-01-31/region=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(path_of(Some("")), path_of(None));
+    }
+
+    #[test]
+    fn the_log_encodes_the_directory_once_more() {
+        let path = path_of(Some("a/b=c%20 é😀"));
+        assert_eq!(path, "date=2026-01-31/region=a%2Fb%3Dc%2520 é😀");
+        assert_eq!(
+            log_path(&path),
+            "date=2026-01-31/region=a%252Fb%253Dc%252520%20%C3%A9%F0%9F%98%80"
+        );
+    }
+
+    #[test]
+    fn values_too_long_for_a_directory_are_known_before_they_are_written() {
+        assert!(can_carry("region", &"x".repeat(248)));
+        assert!(!can_carry("region", &"x".repeat(249)));
+        assert!(!can_carry("region", &"/".repeat(83)));
+        assert!(!can_carry("region", NULL_PARTITION));
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_comes_back_from_the_log_and_stays_in_the_table(value in "(\\PC|[\\x00-\\x1f./%]){1,40}") {
+            let path = file_path(&path_of(Some(&value)), &file_name());
+            let decoded = percent_decode_str(&log_path(&path)).decode_utf8().expect("UTF-8").into_owned();
+            prop_assert_eq!(&decoded, &path);
+            let object = Path::parse(&path).expect("no store refuses it");
+            prop_assert_eq!(object.as_ref(), path.as_str());
+            prop_assert_eq!(object.parts().count(), 3);
+            let segment = path.split('/').nth(1).expect("region").strip_prefix("region=").expect("name");
+            let unescaped = percent_decode_str(segment).decode_utf8().expect("UTF-8").into_owned();
+            prop_assert_eq!(unescaped, value);
+        }
+    }
+}

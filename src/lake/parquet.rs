@@ -1,0 +1,280 @@
+//! Rows of one partition on their way to one Parquet file.
+//!
+//! Owns: the writer's settings, and when Arrow becomes Parquet. A backfill has thousands of partitions open
+//! at once, and an open `ArrowWriter` costs hundreds of kilobytes before its first row; so rows wait as
+//! Arrow until [`ENCODE_BYTES`] of them are there, and most partitions are encoded only when they close.
+//! Does not own: which partition a row belongs to (`split`), when a file closes (`sink::lake`).
+
+use std::mem;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::stats::file_stats;
+use crate::schema::ID_COLUMN;
+
+/// Arrow bytes of one partition that are encoded together: enough rows for the encoders to work at full
+/// speed, little enough that a few hundred partitions fit the memory.
+pub const ENCODE_BYTES: usize = 4 << 20;
+
+/// Rows per row group: the unit in which readers skip and parallelize, and in which we hold pages.
+const ROW_GROUP_ROWS: usize = 512 << 10;
+
+/// A file in the making.
+pub struct PartitionWriter {
+    schema: SchemaRef,
+    properties: Arc<WriterProperties>,
+    waiting: Vec<RecordBatch>,
+    waiting_bytes: usize,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    rows: u64,
+}
+
+/// A finished file that has no place yet.
+#[derive(Clone, Debug)]
+pub struct EncodedFile {
+    pub bytes: Bytes,
+    pub rows: u64,
+    /// `add.stats`.
+    pub stats: String,
+}
+
+impl PartitionWriter {
+    pub fn new(schema: &SchemaRef, properties: &Arc<WriterProperties>) -> Self {
+        Self {
+            schema: Arc::clone(schema),
+            properties: Arc::clone(properties),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            writer: None,
+            rows: 0,
+        }
+    }
+
+    /// Takes rows of the file's schema; encodes when enough have come together.
+    pub fn push(&mut self, rows: RecordBatch) -> Result<(), ParquetError> {
+        self.rows += rows.num_rows() as u64;
+        self.waiting_bytes += rows.get_array_memory_size();
+        self.waiting.push(rows);
+        if self.waiting_bytes >= ENCODE_BYTES {
+            self.encode()?;
+        }
+        Ok(())
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Memory held: waiting rows, encoders, encoded bytes.
+    pub fn held_bytes(&self) -> u64 {
+        let writer = self.writer.as_ref().map_or(0, |w| w.memory_size() + w.bytes_written());
+        (self.waiting_bytes + writer) as u64
+    }
+
+    /// Size of the file if it were closed now, without the rows that still wait as Arrow.
+    pub fn encoded_bytes(&self) -> u64 {
+        self.writer
+            .as_ref()
+            .map_or(0, |w| w.bytes_written() + w.in_progress_size()) as u64
+    }
+
+    /// Encodes what waits and finishes the file. Heavy on the processor: never on an async thread.
+    pub fn close(mut self) -> Result<EncodedFile, ParquetError> {
+        self.encode()?;
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.start()?,
+        };
+        let metadata = writer.finish()?;
+        let stats = file_stats(&self.schema, &metadata);
+        Ok(EncodedFile {
+            bytes: writer.into_inner()?.into(),
+            rows: self.rows,
+            stats,
+        })
+    }
+
+    fn encode(&mut self) -> Result<(), ParquetError> {
+        let waiting = mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        let rows = match waiting.as_slice() {
+            [] => return Ok(()),
+            [only] => only.clone(),
+            // Slices of a few rows each would pay the encoders' set-up many times.
+            many => concat_batches(&self.schema, many)?,
+        };
+        if self.writer.is_none() {
+            self.writer = Some(self.start()?);
+        }
+        match self.writer.as_mut() {
+            Some(writer) => writer.write(&rows),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&self) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties.as_ref().clone())
+            // The Parquet types say it all; a kilobyte of Arrow schema would outweigh a small file's rows.
+            .with_skip_arrow_metadata(true);
+        ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options)
+    }
+}
+
+/// Settings of every data file.
+pub fn properties() -> Arc<WriterProperties> {
+    let id = ColumnPath::from(ID_COLUMN);
+    let properties = WriterProperties::builder()
+        .set_created_by(concat!("affluent ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        // Ids are all different and ascend: a dictionary would be built only to be thrown away, differences
+        // take a byte or two.
+        .set_column_dictionary_enabled(id.clone(), false)
+        .set_column_encoding(id, Encoding::DELTA_BINARY_PACKED)
+        .build();
+    Arc::new(properties)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::split::Splitter;
+    use crate::lake::split::tests::{batch, schema};
+    use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use proptest::prelude::*;
+
+    fn write(rows: &[RecordBatch], schema: &SchemaRef) -> EncodedFile {
+        let mut writer = PartitionWriter::new(schema, &properties());
+        for batch in rows {
+            writer.push(batch.clone()).expect("pushes");
+        }
+        writer.close().expect("closes")
+    }
+
+    fn read(file: &EncodedFile, schema: &SchemaRef) -> RecordBatch {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone())
+            .expect("opens")
+            .build();
+        let batches: Vec<_> = reader.expect("builds").map(|b| b.expect("reads")).collect();
+        let columns = concat_batches(&batches[0].schema(), &batches).expect("same schema");
+        RecordBatch::try_new(Arc::clone(schema), columns.columns().to_vec()).expect("same columns")
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_rows() {
+        let columns: Vec<(Field, ArrayRef)> = vec![
+            (
+                Field::new("amount", DataType::Decimal128(18, 2), true),
+                Arc::new(
+                    Decimal128Array::from(vec![Some(-5), None, Some(123_456_789_012_345_678)])
+                        .with_precision_and_scale(18, 2)
+                        .expect("fits"),
+                ),
+            ),
+            (
+                Field::new("wide", DataType::Decimal128(38, 3), true),
+                Arc::new(
+                    Decimal128Array::from(vec![Some(-1), Some(10i128.pow(37)), None])
+                        .with_precision_and_scale(38, 3)
+                        .expect("fits"),
+                ),
+            ),
+            (
+                Field::new("name", DataType::Utf8, true),
+                Arc::new(StringArray::from(vec![None, Some("b"), Some("é")])),
+            ),
+            (
+                Field::new("x", DataType::Float64, true),
+                Arc::new(Float64Array::from(vec![0.5, -2.0, 1e300])),
+            ),
+            (
+                Field::new("none", DataType::Utf8, true),
+                Arc::new(StringArray::new_null(3)),
+            ),
+            (
+                Field::new("_id", DataType::Int64, false),
+                Arc::new(Int64Array::from(vec![i64::MAX, 1, 2])),
+            ),
+        ];
+        let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let file = write(
+            &[RecordBatch::try_new(Arc::clone(&schema), arrays).expect("batch")],
+            &schema,
+        );
+        assert_eq!(
+            file.stats,
+            concat!(
+                r#"{"numRecords":3,"minValues":{"amount":-0.05,"wide":-0.001,"name":"b","x":-2.0,"_id":1},"#,
+                r#""maxValues":{"amount":1234567890123456.78,"wide":10000000000000000000000000000000000.000,"#,
+                r#""name":"é","x":1e+300,"_id":9223372036854775807},"#,
+                r#""nullCount":{"amount":1,"wide":1,"name":1,"x":0,"none":3,"_id":0}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_partition_below_the_threshold_opens_no_writer() {
+        let stream = schema();
+        let mut splitter = Splitter::new(&stream);
+        let rows = splitter
+            .split(&[batch(&stream, &[(0, Some("a"), 1)])])
+            .expect("splits")
+            .remove(0)
+            .1;
+        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties());
+        writer.push(rows).expect("pushes");
+        assert!(writer.writer.is_none());
+        assert_eq!(writer.encoded_bytes(), 0);
+        assert!(writer.held_bytes() > 0);
+    }
+
+    #[test]
+    fn a_large_partition_is_encoded_as_it_grows() {
+        let stream = schema();
+        let mut splitter = Splitter::new(&stream);
+        let rows: Vec<_> = (0..20_000).map(|n| (0, Some("a"), n)).collect();
+        let rows = splitter.split(&[batch(&stream, &rows)]).expect("splits").remove(0).1;
+        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties());
+        let mut pushed = 0;
+        while writer.encoded_bytes() == 0 {
+            writer.push(rows.clone()).expect("pushes");
+            pushed += 1;
+        }
+        assert!(writer.waiting.is_empty());
+        let file = writer.close().expect("closes");
+        assert_eq!(file.rows, pushed * 20_000);
+        assert_eq!(read(&file, splitter.data_schema()).num_rows() as u64, file.rows);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_is_split_and_written_is_read_back_equal(
+            rows in prop::collection::vec((0i32..3, prop::option::of("[ab]")), 1..50)
+        ) {
+            let stream = schema();
+            let rows: Vec<_> = rows.iter().enumerate().map(|(n, (d, r))| (*d, r.as_deref(), n as i64)).collect();
+            let mut splitter = Splitter::new(&stream);
+            for (_, part) in splitter.split(&[batch(&stream, &rows)]).expect("splits") {
+                let file = write(&[part.slice(0, part.num_rows() / 2), part.slice(part.num_rows() / 2, part.num_rows() - part.num_rows() / 2)], splitter.data_schema());
+                prop_assert_eq!(file.rows, part.num_rows() as u64);
+                prop_assert_eq!(read(&file, splitter.data_schema()), part);
+            }
+        }
+    }
+}

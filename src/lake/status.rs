@@ -1,0 +1,49 @@
+//! What a table has recorded, for those who look from outside: `status` and `verify`.
+//!
+//! Owns: reading without creating or checking anything; a table of another job, or a damaged one, can be
+//! looked at all the same.
+
+use std::collections::BTreeMap;
+
+use super::delta::log::LogTail;
+use super::delta::names::{AppIds, Entry};
+use super::store::Store;
+use crate::config::LakeConfig;
+use crate::offsets::{Offset, Partition, TopicId};
+
+/// One snapshot's progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LakeProgress {
+    /// Delta version it was read at.
+    pub version: u64,
+    /// Next offset per topic id and partition; more than one id is a re-created topic.
+    pub next: BTreeMap<(TopicId, Partition), Offset>,
+    /// Where each began.
+    pub starts: BTreeMap<(TopicId, Partition), Offset>,
+}
+
+/// `None` where the stream has no table yet.
+pub async fn read_progress(config: &LakeConfig, job: &str, stream: &str) -> anyhow::Result<Option<LakeProgress>> {
+    let Some(store) = Store::open_existing(&config.root, &config.storage, stream)? else {
+        return Ok(None);
+    };
+    let Some(log) = LogTail::load(&store, &AppIds::new(job, stream)).await? else {
+        return Ok(None);
+    };
+    let mut progress = LakeProgress {
+        version: log.version,
+        ..LakeProgress::default()
+    };
+    for (entry, last) in log.entries {
+        match entry {
+            Entry::Latest => {}
+            Entry::Progress(topic, partition) => {
+                progress.next.insert((topic, partition), last + 1);
+            }
+            Entry::Start(topic, partition) => {
+                progress.starts.insert((topic, partition), last + 1);
+            }
+        }
+    }
+    Ok(Some(progress))
+}
