@@ -1,16 +1,37 @@
 //! Affluent reads Kafka once and lands every micro-batch, exactly once, in MongoDB and in a Delta lake.
 //!
-//! Modules in reading order: the vocabulary first, then the data's way, then what looks at it from outside.
+//! Modules in reading order: the vocabulary first, then the data's way (start at [`pipeline`]), then what looks
+//! at it from outside.
 
 // vocabulary, pure
 pub mod batch;
 pub mod error;
 pub mod failpoint;
+pub mod instant;
 pub mod offsets;
+pub mod resume;
+pub mod retry;
 pub mod schema;
 
 pub mod config;
 
 // the data's way
+pub mod dead_letter;
+pub mod decode;
+pub mod kafka;
 pub mod lake;
+pub mod pipeline;
+pub mod rollup;
 pub mod sink;
+pub mod source;
+
+// around it
+pub mod check;
+pub mod cli;
+pub mod health;
+pub mod produce;
+pub mod run;
+pub mod serve;
+pub mod status;
+pub mod telemetry;
+pub mod verify;

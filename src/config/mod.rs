@@ -1,10 +1,26 @@
 //! The resolved configuration: plain values, validated once, handed out section by section.
 //!
 //! Owns: the types, their defaults' meaning, and what a valid configuration is.
-//! Does not own: reading and layering of files, environment and flags (`load`), masking (`show`).
+//! Does not own: what other modules make of it.
+//!
+//! ```text
+//!  load ──▶ layer ──▶ resolve ──▶ stream ──▶ fields, rollup ──▶ Config ──▶ show
+//!  (where)  (tree)    (sections)             (names: legal?)
+//! ```
 
+mod fields;
+mod layer;
 pub mod load;
+mod names;
+pub mod problem;
+mod resolve;
+mod rollup;
+pub mod secret;
+mod section;
 pub mod show;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

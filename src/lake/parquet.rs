@@ -98,7 +98,8 @@ impl PartitionWriter {
         let metadata = writer.finish()?;
         let stats = file_stats(&self.schema, &metadata);
         Ok(EncodedFile {
-            bytes: writer.into_inner()?.into(),
+            // `into_inner` would finish a second time, which is an error.
+            bytes: std::mem::take(writer.inner_mut()).into(),
             rows: self.rows,
             stats,
         })

@@ -1,1 +1,18 @@
-fn main() {}
+//! Whole-job tests: the real binary on real Kafka and MongoDB, started by `scripts/test.sh`.
+//!
+//! Every test has its own topics, database and lake directory, so they run side by side. Nothing sleeps: a test
+//! waits on a condition with a deadline (`support::until`).
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected should panic where it stands"
+)]
+
+mod crash;
+mod decoders;
+mod delivery;
+mod faults;
+mod instances;
+mod readers;
+mod sinks;
+mod support;

@@ -1,0 +1,348 @@
+#!/usr/bin/env bash
+# The services around affluent: one Kafka broker (KRaft) and one MongoDB replica set of one member.
+#
+#   scripts/stack.sh up [kafka] [mongo]           start what is not running; returns when it answers
+#   scripts/stack.sh status [kafka] [mongo]       exit 0 only when everything answers
+#   scripts/stack.sh down [--kill] [kafka] [mongo]   stop what `up` started (--kill: SIGKILL, as in a crash)
+#   scripts/stack.sh wipe                         down, and delete the services' data (a lake is not part of it)
+#   scripts/stack.sh env                          `export` lines for the addresses, for eval
+#   scripts/stack.sh kafka-tool CLASS ARGS…       one of Kafka's own tools, e.g.
+#       scripts/stack.sh kafka-tool org.apache.kafka.tools.TopicCommand --bootstrap-server 127.0.0.1:9092 --list
+#
+# Where a Docker engine with Compose answers, the services come from docker-compose.yml. Else they run natively:
+# Kafka from its Maven jars, mongod from a PyPI wheel, both downloaded once into the cache. Everything listens on
+# loopback only. Data, logs and pids lie in one folder; several stacks with other folders and ports run side by side.
+#
+#   AFFLUENT_STACK_DIR               data, logs, pids               default .stack in the clone
+#   AFFLUENT_STACK_MODE              native | docker                default: what the machine has
+#   AFFLUENT_KAFKA_PORT              broker                         default 9092
+#   AFFLUENT_KAFKA_CONTROLLER_PORT   KRaft controller               default the broker's port + 1
+#   AFFLUENT_KAFKA_HEAP              broker's heap                  default 512m
+#   AFFLUENT_MONGO_PORT              mongod                         default 27017
+#   AFFLUENT_MONGO_CACHE_GB          WiredTiger's cache             default 1
+#   AFFLUENT_MONGOD                  a mongod to run instead of the wheel's
+#   AFFLUENT_STACK_TIMEOUT           seconds `up` waits per service default 120
+#   AFFLUENT_CACHE                   downloads                      default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
+#
+# A folder remembers the ports it was started with: `status` and `down` need only AFFLUENT_STACK_DIR.
+# Exit: 0 ok, 1 not (all) up, 2 usage, 3 a tool or a port is missing or a service did not start.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+clone=$(dirname "$here")
+. "$here/tools.sh"
+
+cache=${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}
+dir=${AFFLUENT_STACK_DIR:-$clone/.stack}
+jars=$cache/kafka-4.1.1
+
+say() { echo "stack: $*" >&2; }
+fail() { local code=$1; shift; echo "stack: error: $*" >&2; exit "$code"; }
+
+main() {
+    local command=${1:-}
+    [ $# -gt 0 ] && shift
+    mkdir -p "$dir"
+    dir=$(cd "$dir" && pwd)
+    case $command in
+        kafka-tool)
+            [ $# -gt 0 ] || fail 2 "kafka-tool: which class?"
+            remembered_settings
+            kafka_tool "$@" ;;
+        up | status | down | wipe | env) remembered_settings; "command_$command" "$@" ;;
+        -h | --help | help) usage ;;
+        *) usage >&2; exit 2 ;;
+    esac
+}
+
+usage() { sed -n '2,/^set -euo/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+
+# Flags of the environment first, then what this folder was started with, then the defaults.
+remembered_settings() {
+    local remembered_kafka='' remembered_controller='' remembered_mongo='' remembered_mode=''
+    # shellcheck source=/dev/null
+    [ -f "$dir/settings" ] && . "$dir/settings"
+    kafka_port=${AFFLUENT_KAFKA_PORT:-${remembered_kafka:-9092}}
+    controller_port=${AFFLUENT_KAFKA_CONTROLLER_PORT:-}
+    if [ -z "$controller_port" ] && [ "$kafka_port" = "$remembered_kafka" ]; then
+        controller_port=$remembered_controller
+    fi
+    controller_port=${controller_port:-$((kafka_port + 1))}
+    mongo_port=${AFFLUENT_MONGO_PORT:-${remembered_mongo:-27017}}
+    mode=${AFFLUENT_STACK_MODE:-${remembered_mode:-}}
+    case $mode in
+        native | docker) ;;
+        '') if docker_answers; then mode=docker; else mode=native; fi ;;
+        *) fail 2 "AFFLUENT_STACK_MODE=$mode: native or docker" ;;
+    esac
+}
+
+remember_settings() {
+    cat >"$dir/settings" <<EOF
+remembered_kafka=$kafka_port
+remembered_controller=$controller_port
+remembered_mongo=$mongo_port
+remembered_mode=$mode
+EOF
+}
+
+docker_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+
+# ---------------------------------------------------------------- commands
+
+# Sets `services` (and `kill_hard`) from the arguments; all services when none is named.
+parse_services() {
+    services=()
+    kill_hard=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            kafka | mongo) services+=("$1") ;;
+            --kill) kill_hard=yes ;;
+            --with | --with=*) fail 2 "$*: this stack knows only kafka and mongo; MinIO is in docker-compose.yml (profile s3)" ;;
+            *) fail 2 "unknown service or flag '$1' (services: kafka, mongo)" ;;
+        esac
+        shift
+    done
+    [ ${#services[@]} -gt 0 ] || services=(kafka mongo)
+}
+
+command_up() {
+    parse_services "$@"
+    # Two `up`s of one folder at once: the second waits and finds everything running.
+    exec 9>"$dir/lock"
+    flock 9
+    remember_settings
+    if [ "$mode" = docker ]; then
+        compose up -d --wait "${services[@]}"
+    else
+        local service
+        for service in "${services[@]}"; do "prepare_$service"; done
+        for service in "${services[@]}"; do start "$service"; done
+        for service in "${services[@]}"; do wait_for "$service"; done
+    fi
+    say "kafka 127.0.0.1:$kafka_port · mongodb $(mongo_uri) · folder $dir"
+}
+
+command_status() {
+    parse_services "$@"
+    local service all_up=0
+    for service in "${services[@]}"; do
+        if is_up "$service"; then
+            echo "$service up on $(address "$service")"
+        else
+            echo "$service down: $(cat "$dir/probe.$$" 2>/dev/null)"
+            all_up=1
+        fi
+    done
+    rm -f "$dir/probe.$$"
+    return $all_up
+}
+
+command_down() {
+    parse_services "$@"
+    local service
+    if [ "$mode" = docker ]; then
+        if [ $kill_hard = yes ]; then compose kill "${services[@]}"; else compose stop "${services[@]}"; fi
+        return
+    fi
+    for service in "${services[@]}"; do stop "$service" $kill_hard; done
+}
+
+command_wipe() {
+    [ "$mode" = docker ] && { compose down -v; return; }
+    command_down kafka mongo
+    rm -rf "$dir/kafka" "$dir/mongo" "$dir/settings"
+}
+
+command_env() {
+    echo "export AFFLUENT__KAFKA__BROKERS=127.0.0.1:$kafka_port"
+    echo "export AFFLUENT__MONGO__URI='$(mongo_uri)'"
+}
+
+mongo_uri() { echo "mongodb://127.0.0.1:$mongo_port/?replicaSet=rs0"; }
+
+address() { case $1 in kafka) echo "127.0.0.1:$kafka_port" ;; mongo) mongo_uri ;; esac; }
+
+compose() {
+    # The folder is part of the project's name, so that stacks of two folders share nothing.
+    AFFLUENT_KAFKA_PORT=$kafka_port AFFLUENT_MONGO_PORT=$mongo_port docker compose \
+        -f "$clone/docker-compose.yml" -p "affluent-$(printf %s "$dir" | cksum | cut -d' ' -f1)" "$@"
+}
+
+# ---------------------------------------------------------------- processes
+
+# A pid alone may have been given to another program since: its start time makes it ours.
+process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# Prints the pid of a running service that this folder started.
+running_pid() {
+    local pid started
+    [ -f "$dir/$1.pid" ] && read -r pid started <"$dir/$1.pid" || return 1
+    [ -n "$started" ] && [ "$(process_start "$pid")" = "$started" ] && echo "$pid"
+}
+
+start() {
+    local service=$1 port_name=${1}_port pid
+    running_pid "$service" >/dev/null && return
+    port_is_free "${!port_name}" || fail 3 "port ${!port_name} for $service is taken by another program; choose one with AFFLUENT_${service^^}_PORT"
+    say "starting $service on port ${!port_name}"
+    # A session of its own: the service outlives this script and its terminal. Descriptor 9 is our lock.
+    "command_line_of_$service"
+    setsid nohup "${command_line[@]}" </dev/null >>"$dir/$service.log" 2>&1 9>&- &
+    pid=$!
+    echo "$pid $(process_start "$pid")" >"$dir/$service.pid"
+}
+
+port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+is_up() {
+    if [ "$mode" = docker ]; then
+        [ "$(compose ps --format '{{.Health}}' "$1" 2>"$dir/probe.$$")" = healthy ]
+        return
+    fi
+    running_pid "$1" >/dev/null || { echo "no process of $dir" >"$dir/probe.$$"; return 1; }
+    probe "$1" "$1"
+}
+
+# probe SERVICE CHECK
+probe() {
+    local port_name=${1}_port
+    find_python
+    "$python" "$here/stack/probe.py" "$2" "${!port_name}" 2>"$dir/probe.$$"
+}
+
+# Once: it takes a lock, and `up` probes many times.
+find_python() { [ -n "${python:-}" ] || python=$("$here/python.sh" stack); }
+
+wait_for() {
+    local service=$1 check=$1 deadline=$((SECONDS + ${AFFLUENT_STACK_TIMEOUT:-120}))
+    [ "$service" = mongo ] && check=mongo-init
+    until probe "$service" "$check"; do
+        if ! running_pid "$service" >/dev/null; then
+            tail -n 20 "$dir/$service.log" >&2
+            fail 3 "$service ended while starting; its log is $dir/$service.log"
+        fi
+        [ $SECONDS -lt $deadline ] || fail 3 "$service does not answer: $(cat "$dir/probe.$$"); its log is $dir/$service.log"
+        sleep 0.3
+    done
+    rm -f "$dir/probe.$$"
+}
+
+stop() {
+    local service=$1 kill_hard=$2 pid deadline=$((SECONDS + 40))
+    if pid=$(running_pid "$service"); then
+        if [ "$kill_hard" = yes ]; then kill -KILL "$pid"; else kill "$pid"; fi 2>/dev/null || true
+        while running_pid "$service" >/dev/null; do
+            if [ $SECONDS -ge $deadline ]; then
+                say "$service did not end in time: killing it"
+                kill -KILL "$pid" 2>/dev/null || true
+            fi
+            sleep 0.1
+        done
+        say "$service stopped"
+    fi
+    rm -f "$dir/$service.pid"
+}
+
+# ---------------------------------------------------------------- kafka
+
+ensure_kafka_jars() {
+    need_java
+    [ -f "$jars/complete" ] && return
+    exec 7>"$jars.lock"
+    flock 7
+    if ! [ -f "$jars/complete" ]; then
+        need_maven
+        say "fetching Kafka's jars into $jars"
+        rm -rf "$jars"
+        mkdir -p "$jars"
+        cp "$here/stack/pom.xml" "$jars/pom.xml"
+        (cd "$jars" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=lib -DincludeScope=runtime) \
+            </dev/null >&2 7>&- 9>&- || fail 3 "Maven could not fetch Kafka's jars"
+        touch "$jars/complete"
+    fi
+    exec 7>&-
+}
+
+prepare_kafka() {
+    mkdir -p "$cache"
+    ensure_kafka_jars
+    running_pid kafka >/dev/null && return
+    mkdir -p "$dir/kafka"
+    cat >"$dir/kafka.properties" <<EOF
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller_port
+listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port
+advertised.listeners=PLAINTEXT://127.0.0.1:$kafka_port
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$dir/kafka
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+# Sample records carry event times of years ago; retention counts from a record's own time.
+log.retention.ms=-1
+log.cleaner.dedupe.buffer.size=16777216
+EOF
+    if ! [ -f "$dir/kafka/meta.properties" ]; then
+        kafka_java_command -Xmx256m kafka.tools.StorageTool random-uuid
+        local id
+        id=$("${command_line[@]}" 9>&-)
+        kafka_java_command -Xmx256m kafka.tools.StorageTool format -t "$id" -c "$dir/kafka.properties"
+        "${command_line[@]}" >>"$dir/kafka.log" 2>&1 9>&-
+    fi
+}
+
+# kafka_java_command JVM-FLAG… CLASS ARGS… → command_line
+kafka_java_command() {
+    command_line=(java "-Dlog4j2.configurationFile=$here/stack/log4j2.xml" -cp "$jars/lib/*" "$@")
+}
+
+command_line_of_kafka() {
+    local heap=${AFFLUENT_KAFKA_HEAP:-512m}
+    kafka_java_command "-Xms$heap" "-Xmx$heap" -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError \
+        -Daffluent.log.level=WARN kafka.Kafka "$dir/kafka.properties"
+}
+
+kafka_tool() {
+    if [ "$mode" = docker ]; then
+        # Inside and outside the container the broker has the same address, so arguments mean the same.
+        compose exec -T -e KAFKA_HEAP_OPTS=-Xmx512m kafka /opt/kafka/bin/kafka-run-class.sh "$@"
+        return
+    fi
+    ensure_kafka_jars
+    # Tools start and end at once: the quick compiler and the small collector halve their start.
+    kafka_java_command -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "$@"
+    exec "${command_line[@]}"
+}
+
+# ---------------------------------------------------------------- mongo
+
+prepare_mongo() {
+    find_python
+    local candidates=("${python%/bin/python}"/lib/python3*/site-packages/fiftyone/db/bin/mongod)
+    mongod=${AFFLUENT_MONGOD:-${candidates[0]}}
+    [ -e "$mongod" ] || fail 3 "no mongod for $(uname -m): name one with AFFLUENT_MONGOD"
+    [ -x "$mongod" ] || chmod +x "$mongod"
+    # The wheel's mongod links the system's libcurl and OpenSSL 3, which a slim machine lacks.
+    if ldd "$mongod" | grep -q 'not found'; then
+        need_packages "mongod" libcurl4 libssl3
+    fi
+    mkdir -p "$dir/mongo"
+}
+
+command_line_of_mongo() {
+    command_line=("$mongod" --replSet rs0 --dbpath "$dir/mongo" --port "$mongo_port" --bind_ip 127.0.0.1 --nounixsocket
+        --wiredTigerCacheSizeGB "${AFFLUENT_MONGO_CACHE_GB:-1}" --oplogSize 512
+        --setParameter diagnosticDataCollectionEnabled=false)
+}
+
+main "$@"

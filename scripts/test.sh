@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# One command that builds affluent and passes all its tests, the ones against real services included.
+#
+#   scripts/test.sh                        everything
+#   scripts/test.sh --test whole_job crash   arguments go to `cargo test`
+#
+#   services: scripts/stack.sh on free ports, in a temporary folder, taken down at the end
+#         → cargo build, cargo test (release profile: the one whose dependencies are compiled anyway)
+#
+# Variables, set here for the tests unless they are set already:
+#   AFFLUENT_TEST_KAFKA    broker's address; with AFFLUENT_TEST_MONGO set too, no stack is started
+#   AFFLUENT_TEST_MONGO    MongoDB's URI (a replica set)
+#   AFFLUENT_TEST_PYTHON   a Python with deltalake, pyarrow, duckdb and pymongo
+#   AFFLUENT_STACK_DIR, AFFLUENT_*_PORT   of the stack this script starts, so that a test may use
+#                          scripts/stack.sh kafka-tool, or stop and start a service
+#   AFFLUENT_CACHE         downloads, as in scripts/stack.sh
+#   CARGO_TARGET_DIR       default $AFFLUENT_CACHE/target
+set -euo pipefail
+
+clone=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$clone"
+. scripts/tools.sh
+need_rust
+use_shared_target
+
+# First, so that a compile error shows before any service is started.
+cargo build --release --features failpoints
+cargo test --release --features failpoints --no-run
+
+if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
+    need_python
+    run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
+    # All three at once, so that they differ; loopback, as the services will bind.
+    read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(python3 -c '
+import socket
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+print(*(s.getsockname()[1] for s in sockets))')
+    export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
+    export AFFLUENT_STACK_DIR=$run/stack
+    # On a signal too: EXIT alone would leave the services behind when CI cuts the run short.
+    trap 'scripts/stack.sh wipe >&2 || true; rm -rf "$run"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    scripts/stack.sh up
+    export AFFLUENT_TEST_KAFKA=127.0.0.1:$AFFLUENT_KAFKA_PORT
+    export AFFLUENT_TEST_MONGO="mongodb://127.0.0.1:$AFFLUENT_MONGO_PORT/?replicaSet=rs0"
+fi
+AFFLUENT_TEST_PYTHON=${AFFLUENT_TEST_PYTHON:-$(scripts/python.sh checks)}
+export AFFLUENT_TEST_PYTHON
+
+cargo test --release --features failpoints "$@" </dev/null

@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: makes sure the machine has a tool, installing it where we may.
+#
+# As root on a machine with apt-get it is installed; anyone else is told the command to run.
+
+# need_packages WHAT-FOR PACKAGE…
+need_packages() {
+    local purpose=$1
+    shift
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing $* for $purpose" >&2
+        # A fresh image has no package lists; a failing mirror shows in the install that follows.
+        apt-get update -qq >&2 </dev/null || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null
+    else
+        echo "error: $purpose needs $*; install it, e.g.: sudo apt-get install $*" >&2
+        exit 3
+    fi
+}
+
+need_python() {
+    # Debian's python3 comes without ensurepip, which venv only notices half-way.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages "the Python environment" python3 python3-venv
+}
+
+# Kafka 4 runs on Java 17 and later.
+java_is_recent() {
+    local version
+    version=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${version:-0}" -ge 17 ]
+}
+
+need_java() {
+    java_is_recent || need_packages "Kafka" default-jre-headless
+    java_is_recent || { echo "error: Kafka 4 needs Java 17 or later; 'java -version' says: $(java -version 2>&1 | head -n 1)" >&2; exit 3; }
+}
+
+need_maven() {
+    command -v mvn >/dev/null || need_packages "fetching Kafka's jars" maven
+}
+
+# What the crate's C dependencies (librdkafka, zstd, mimalloc) and its link to OpenSSL need, and cargo itself.
+need_rust() {
+    # A login shell would have rustup's folder on the path; a script started by a scheduler does not.
+    [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
+    if ! command -v cargo >/dev/null; then
+        echo "error: no cargo: install Rust 1.95 or later from https://rustup.rs" >&2
+        exit 3
+    fi
+    if ! { command -v cc && command -v make && command -v pkg-config && pkg-config --exists openssl; } >/dev/null 2>&1; then
+        need_packages "building affluent" build-essential pkg-config libssl-dev
+    fi
+}
+
+# One target folder for every script and clone: the dependencies are compiled once per machine.
+use_shared_target() {
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}/target}
+}

@@ -1,0 +1,346 @@
+//! `affluent run`: the recipe that wires a job together. Long-lived tasks are spawned here and in `pipeline`.
+//!
+//! Order of the end: stop fetching → flush both sinks → tell the group → leave it → stop serving. A second
+//! signal exits at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::batch::Session;
+use crate::config::{Config, StreamConfig};
+use crate::error::{Exit, Exits, SinkError};
+use crate::health::{Health, Part, StreamHealth};
+use crate::pipeline::coordinator::{Coordinator, StreamEnd, Wiring};
+use crate::pipeline::{self, Counters};
+use crate::retry::Backoff;
+use crate::serve;
+use crate::sink::driver::{self, Cadence, SinkHandle};
+use crate::sink::lake::LakeSink;
+use crate::sink::mongo::MongoSink;
+use crate::sink::{Sink, SinkName};
+use crate::source::Cutting;
+use crate::source::budget::Budget;
+use crate::source::kafka::{KafkaSource, Outlets};
+use crate::telemetry;
+
+/// How long the sinks' tasks may take to notice that their stream has ended.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Drain every partition to the end seen at the start, then exit
+    #[arg(long)]
+    pub once: bool,
+    /// Only these streams (repeatable); all of the configuration otherwise
+    #[arg(long = "stream", value_name = "NAME")]
+    pub streams: Vec<String>,
+}
+
+pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
+    let streams = select(config, &args.streams)?;
+    let config = Arc::new(config.clone());
+    let board = Health::default();
+    let shutdown = CancellationToken::new();
+    let metrics = telemetry::init_metrics()?;
+    let server = serve::start(&config.http, metrics, board.clone(), shutdown.child_token()).await?;
+    end_on_signals(shutdown.clone());
+
+    let budget = Budget::new(config.limits.max_in_flight_bytes);
+    let mut running = tokio::task::JoinSet::new();
+    for stream in streams {
+        let (config, board, budget, shutdown) = (config.clone(), board.clone(), budget.clone(), shutdown.clone());
+        running.spawn(async move {
+            let started = Instant::now();
+            let counters = Arc::new(Counters::default());
+            let name = stream.name.clone();
+            let end = run_stream(config, stream, args.once, board, budget, shutdown, counters.clone()).await;
+            report(&name, &end, &counters, started);
+            end
+        });
+    }
+    let mut exit = Exit::Ok;
+    while let Some(end) = running.join_next().await {
+        exit = worse(exit, exit_of(&end?));
+    }
+    shutdown.cancel();
+    if let Some(server) = server {
+        server.await?;
+    }
+    Ok(exit)
+}
+
+/// The streams asked for, or all; an unknown name is a usage error that lists the known ones.
+pub fn select(config: &Config, names: &[String]) -> anyhow::Result<Vec<StreamConfig>> {
+    let known: Vec<&str> = config.streams.iter().map(|s| s.name.as_str()).collect();
+    if let Some(unknown) = names.iter().find(|n| !known.contains(&n.as_str())) {
+        let message = format!(
+            "no stream is called {unknown:?}; the configuration has: {}",
+            known.join(", ")
+        );
+        return Err(Exits::error(Exit::Usage, message));
+    }
+    Ok(config
+        .streams
+        .iter()
+        .filter(|s| names.is_empty() || names.contains(&s.name))
+        .cloned()
+        .collect())
+}
+
+async fn run_stream(
+    config: Arc<Config>,
+    stream: StreamConfig,
+    once: bool,
+    board: Health,
+    budget: Budget,
+    shutdown: CancellationToken,
+    counters: Arc<Counters>,
+) -> StreamEnd {
+    let health = board.for_stream(&stream.name);
+    health.starting(Part::Kafka);
+    let (session, session_watch) = watch::channel(Session(0));
+    let (sink_sender, sink_events) = mpsc::unbounded_channel();
+    let patience = once.then_some(config.limits.once_timeout);
+    let opening = Opening {
+        stream: &stream,
+        health: &health,
+        shutdown: &shutdown,
+        patience,
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut spawning = Spawning {
+        stream: &stream,
+        session: &session_watch,
+        events: &sink_sender,
+        health: &health,
+        tasks: &mut tasks,
+    };
+    let mut sinks = Vec::new();
+    if stream.mongo.enabled {
+        let opened = opening
+            .open(Part::Mongo, || MongoSink::connect(&config.job, &stream))
+            .await;
+        match opened {
+            Ok(sink) => sinks.push(spawning.spawn(sink)),
+            Err(end) => return end,
+        }
+    }
+    if stream.lake.enabled {
+        let opened = opening.open(Part::Lake, || LakeSink::open(&config.job, &stream)).await;
+        match opened {
+            Ok(sink) => sinks.push(spawning.spawn(sink)),
+            Err(end) => return end,
+        }
+    }
+
+    let (stop_sender, stopped) = mpsc::unbounded_channel();
+    let (event_sender, source_events) = mpsc::unbounded_channel();
+    let cutting = cutting(&config, once, sinks.len());
+    let wired = pipeline::start(
+        &config.kafka,
+        &stream,
+        sinks.clone(),
+        session_watch,
+        counters.clone(),
+        health.clone(),
+        stop_sender,
+    )
+    .and_then(|items| {
+        let outlets = Outlets {
+            items,
+            events: event_sender,
+            budget,
+            health: health.clone(),
+        };
+        KafkaSource::start(&config.kafka, &stream, cutting, outlets)
+    });
+    let source = match wired {
+        Ok(source) => source,
+        Err(error) => return StreamEnd::GaveUp(format!("{error:#}")),
+    };
+    let wiring = Wiring {
+        source,
+        source_events,
+        sinks,
+        sink_events,
+        stopped,
+        session,
+        health,
+        counters,
+        shutdown,
+    };
+    let end = Coordinator::new(config, stream, once, wiring).run().await;
+    // The coordinator held the last handles: the drivers end by themselves, if need be in the middle of a retry.
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_GRACE, drained).await.is_err() {
+        tasks.abort_all();
+    }
+    end
+}
+
+fn cutting(config: &Config, once: bool, sinks: usize) -> Cutting {
+    let limits = &config.limits;
+    Cutting {
+        max_records: limits.max_batch_records,
+        max_bytes: limits.max_batch_bytes,
+        linger: limits.batch_linger,
+        once,
+        revoke_timeout: limits.revoke_timeout,
+        sinks,
+    }
+}
+
+/// Starting a stream's sink drivers.
+struct Spawning<'a> {
+    stream: &'a StreamConfig,
+    session: &'a watch::Receiver<Session>,
+    events: &'a mpsc::UnboundedSender<driver::Event>,
+    health: &'a StreamHealth,
+    tasks: &'a mut tokio::task::JoinSet<()>,
+}
+
+impl Spawning<'_> {
+    fn spawn<S: Sink>(&mut self, sink: S) -> SinkHandle {
+        let stream = self.stream;
+        let cadence = match sink.name() {
+            SinkName::Mongo => Cadence {
+                interval: stream.mongo.flush_interval,
+                idle: None,
+                max_rows: stream.mongo.max_flush_rows as u64,
+                max_bytes: u64::MAX,
+            },
+            SinkName::Lake => Cadence {
+                interval: stream.lake.commit_interval,
+                idle: Some(stream.lake.idle_interval),
+                max_rows: u64::MAX,
+                max_bytes: stream.lake.max_open_bytes,
+            },
+        };
+        let (session, events) = (self.session.clone(), self.events.clone());
+        driver::spawn(
+            sink,
+            stream.name.clone(),
+            cadence,
+            session,
+            events,
+            self.health.clone(),
+            self.tasks,
+        )
+    }
+}
+
+/// Opening a sink: waits for a missing service, says so, and gives up only where `--once` says so.
+struct Opening<'a> {
+    stream: &'a StreamConfig,
+    health: &'a StreamHealth,
+    shutdown: &'a CancellationToken,
+    patience: Option<Duration>,
+}
+
+impl Opening<'_> {
+    async fn open<S, F>(&self, part: Part, mut open: impl FnMut() -> F) -> Result<S, StreamEnd>
+    where
+        F: Future<Output = Result<S, SinkError>>,
+    {
+        self.health.starting(part);
+        let started = Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            let opened = tokio::select! {
+                opened = open() => opened,
+                () = self.shutdown.cancelled() => return Err(StreamEnd::Shutdown { flushed: true }),
+            };
+            let why = match opened {
+                Ok(sink) => return Ok(sink),
+                Err(SinkError::Invariant(invariant)) => {
+                    self.health.stopped(&invariant);
+                    return Err(StreamEnd::Stopped(invariant));
+                }
+                Err(error) => format!("{error}"),
+            };
+            self.health.held(part, &why);
+            if self.patience.is_some_and(|patience| started.elapsed() >= patience) {
+                let waited = started.elapsed().as_secs();
+                return Err(StreamEnd::GaveUp(format!(
+                    "stream {}: {part} has been missing for {waited} s: {why}",
+                    self.stream.name
+                )));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = self.shutdown.cancelled() => return Err(StreamEnd::Shutdown { flushed: true }),
+            }
+        }
+    }
+}
+
+/// First signal: end gracefully. Second: exit at once.
+fn end_on_signals(shutdown: CancellationToken) {
+    tokio::spawn(async move {
+        if let Err(error) = next_signal().await {
+            error!("cannot listen for signals: {error}");
+            return;
+        }
+        info!("ending; a second signal exits at once");
+        shutdown.cancel();
+        if next_signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}
+
+async fn next_signal() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn report(stream: &str, end: &StreamEnd, counters: &Counters, started: Instant) {
+    let (records, dead_letters) = (counters.records(), counters.dead_letters());
+    let seconds = started.elapsed().as_secs_f64();
+    match end {
+        StreamEnd::Drained => info!(
+            stream,
+            records,
+            dead_letters,
+            seconds = (seconds * 1000.0).round() / 1000.0,
+            records_per_second = (records as f64 / seconds).round(),
+            "drained: both sinks hold everything up to the ends seen at the start"
+        ),
+        StreamEnd::Shutdown { flushed: true } => {
+            info!(stream, records, dead_letters, "ended, everything read is committed")
+        }
+        StreamEnd::Shutdown { flushed: false } => {
+            error!(
+                stream,
+                "ended before everything read was committed: it will be read again at the next start"
+            );
+        }
+        // Logged where it happened.
+        StreamEnd::Stopped(_) => {}
+        StreamEnd::GaveUp(why) => error!(stream, "gave up: {why}"),
+    }
+}
+
+fn exit_of(end: &StreamEnd) -> Exit {
+    match end {
+        StreamEnd::Drained | StreamEnd::Shutdown { flushed: true } => Exit::Ok,
+        StreamEnd::Stopped(_) => Exit::Bad,
+        StreamEnd::Shutdown { flushed: false } | StreamEnd::GaveUp(_) => Exit::Infrastructure,
+    }
+}
+
+/// The exit of several streams: a stop that a person has to look at outweighs a missing service.
+fn worse(a: Exit, b: Exit) -> Exit {
+    match (a, b) {
+        (Exit::Bad, _) | (_, Exit::Bad) => Exit::Bad,
+        (Exit::Ok, other) | (other, Exit::Ok) => other,
+        (a, _) => a,
+    }
+}

@@ -1,0 +1,312 @@
+//! A commit from end to end: portion by portion, insert, transaction, and what follows from each outcome.
+//!
+//! Owns: the bounded repetition of transactions, halving, and the judgement of an outcome by re-reading progress.
+//! Does not own: the single steps (`insert`, `transaction`), or repetition of the whole commit (`sink::driver`).
+
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use bson::RawDocumentBuf;
+
+use super::insert::Inserter;
+use super::transaction::{Move, Outcome, Plan};
+use super::{MongoSink, buffer, statements};
+use crate::error::{Invariant, SinkError};
+use crate::failpoint;
+use crate::offsets::{Partition, Progress, RecordId};
+use crate::rollup;
+use crate::sink::CommitSummary;
+
+/// Tries of one transaction, and rounds of inserting what was found missing, before the commit gives the error
+/// back to be tried later.
+const TRIES: u32 = 6;
+/// Pause before the second try; doubled each time, jittered so that two owners do not meet again.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// How many ids a message names.
+const IDS_SHOWN: usize = 5;
+
+/// What re-reading progress said about a step.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    /// Progress is where the step leads to.
+    Done,
+    /// Progress is where the step starts from.
+    NotDone,
+}
+
+/// How a portion ended.
+enum Portion {
+    Stored,
+    /// The server cannot carry so many rows in one transaction.
+    TooLong(SinkError),
+}
+
+impl MongoSink {
+    pub(super) async fn commit_buffer(&mut self) -> Result<CommitSummary, SinkError> {
+        let mut summary = CommitSummary::default();
+        self.resolve_doubt(&mut summary).await?;
+        let mut max_rows = self.config.max_flush_rows.max(1);
+        while !self.buffer.is_empty() {
+            let pieces = self.buffer.portion(max_rows);
+            match self.store(pieces, &mut summary).await? {
+                Portion::Stored => self.buffer.drop_front(pieces),
+                Portion::TooLong(error) => {
+                    let rows = self.buffer.front(pieces).map(|p| p.rows.num_rows()).sum::<usize>();
+                    if rows <= 1 {
+                        return Err(error);
+                    }
+                    max_rows = rows / 2;
+                    tracing::warn!(rows, max_rows, %error, "transaction too long for the server, halving it");
+                }
+            }
+        }
+        Ok(summary)
+    }
+
+    /// A commit before this one ended without an answer: find out before anything else is built on it.
+    async fn resolve_doubt(&mut self, summary: &mut CommitSummary) -> Result<(), SinkError> {
+        let Some(target) = self.in_doubt.clone() else {
+            return Ok(());
+        };
+        let steps = self.moves(&target, &[]);
+        if self.settle(&steps).await? == Settled::Done {
+            let before = self.buffer.rows();
+            self.advance(&target, summary);
+            self.buffer.skip_to(&target);
+            summary.rows += (before - self.buffer.rows()) as u64;
+        }
+        Ok(())
+    }
+
+    /// Stores the first pieces of the buffer and moves progress over them.
+    async fn store(&mut self, pieces: usize, summary: &mut CommitSummary) -> Result<Portion, SinkError> {
+        let batches: Vec<RecordBatch> = self.buffer.front(pieces).map(|piece| piece.rows.clone()).collect();
+        let target: Progress = (self.buffer.front(pieces))
+            .flat_map(|piece| piece.covered.iter().map(|(&partition, range)| (partition, range.end)))
+            .collect();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+
+        let started = Instant::now();
+        self.insert(pieces, &target, summary).await?;
+        let updates = self.updates(&batches)?;
+        let inserted = Instant::now();
+        summary.write_time += inserted - started;
+
+        let ended = self.transact(pieces, &target, &batches, &updates, summary).await?;
+        summary.commit_time += inserted.elapsed();
+        if matches!(ended, Portion::Stored) {
+            summary.rows += rows as u64;
+            self.advance(&target, summary);
+        }
+        Ok(ended)
+    }
+
+    /// Inserts the pieces that no majority has acknowledged yet.
+    async fn insert(&mut self, pieces: usize, target: &Progress, summary: &mut CommitSummary) -> Result<(), SinkError> {
+        let batches: Vec<&RecordBatch> = self
+            .buffer
+            .front(pieces)
+            .filter(|p| !p.stored)
+            .map(|p| &p.rows)
+            .collect();
+        failpoint!("mongo.insert.before");
+        let inserter = Inserter {
+            database: &self.database,
+            collection: &self.collection,
+            encoder: &self.encoder,
+            batch_rows: self.config.insert_batch_rows,
+            concurrency: self.config.insert_concurrency,
+        };
+        let inserted = inserter.insert(&batches).await?;
+        failpoint!("mongo.insert.after");
+        if !inserted.different.is_empty() {
+            return Err(self.judge_different(&inserted.different, target).await?);
+        }
+        summary.bytes += inserted.bytes;
+        summary.replayed += inserted.replayed;
+        self.buffer.set_stored(pieces, true);
+        Ok(())
+    }
+
+    /// Different documents under our ids: either another owner is ahead of us, or they are foreign.
+    async fn judge_different(&self, ids: &[i64], target: &Progress) -> Result<SinkError, SinkError> {
+        self.settle(&self.moves(target, &[])).await?;
+        let shown: Vec<String> = ids.iter().take(IDS_SHOWN).map(|&id| RecordId(id).to_string()).collect();
+        let more = ids.len().saturating_sub(IDS_SHOWN);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        let collection = self.collection.name();
+        Ok(Invariant::new(
+            format!(
+                "{} documents of collection {collection} differ from the records of the same _id: {}{more}",
+                ids.len(),
+                shown.join(", ")
+            ),
+            format!(
+                "find out what wrote them; they lie beyond progress, so `db.{collection}.deleteMany({{_id: {{$in: \
+                 […]}}}})` loses nothing: they are written again from kafka"
+            ),
+        )
+        .into())
+    }
+
+    fn updates(&self, batches: &[RecordBatch]) -> Result<Vec<RawDocumentBuf>, SinkError> {
+        let increments = rollup::increments(&self.rollups, batches).map_err(|overflow| {
+            let choices = "correct the records at their source, or take that measure out of the rollup";
+            SinkError::from(Invariant::new(overflow.to_string(), choices))
+        })?;
+        let commands = self.rollups.iter().zip(&increments);
+        Ok(commands
+            .flat_map(|(rollup, increments)| statements::commands(rollup, increments))
+            .collect())
+    }
+
+    /// Runs the transaction until its outcome is known.
+    async fn transact(
+        &mut self,
+        pieces: usize,
+        target: &Progress,
+        batches: &[RecordBatch],
+        updates: &[RawDocumentBuf],
+        summary: &mut CommitSummary,
+    ) -> Result<Portion, SinkError> {
+        let moves = self.moves(target, batches);
+        let mut pause = FIRST_PAUSE;
+        let mut last = None;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                pause *= 2;
+            }
+            // From here on, until an answer says otherwise: also when this future is dropped half-way.
+            let doubted = self.in_doubt.replace(target.clone());
+            let plan = Plan {
+                client: &self.client,
+                database: &self.database,
+                collection: self.collection.name(),
+                moves: &moves,
+                updates,
+            };
+            let outcome = plan.run().await;
+            if !matches!(outcome, Outcome::Committed | Outcome::Unknown(_)) {
+                // This try changed nothing, but an earlier one may still have.
+                self.in_doubt = doubted;
+            }
+            let error = match outcome {
+                Outcome::Committed => return Ok(Portion::Stored),
+                Outcome::TooLong(error) => return Ok(Portion::TooLong(error)),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Retry(error) => error,
+                Outcome::Unknown(error) => match self.settle(&moves).await? {
+                    Settled::Done => return Ok(Portion::Stored),
+                    Settled::NotDone => error,
+                },
+                Outcome::Fenced => match self.settle(&moves).await? {
+                    Settled::Done => return Ok(Portion::Stored),
+                    Settled::NotDone => SinkError::Infrastructure(anyhow::anyhow!(
+                        "mongodb refuses to move the progress of stream {} although it reads as expected",
+                        self.identity.stream
+                    )),
+                },
+                Outcome::Miscounted {
+                    partition,
+                    found,
+                    expected,
+                } => {
+                    let error = self.miscounted(partition, found, expected)?;
+                    self.buffer.set_stored(pieces, false);
+                    self.insert(pieces, target, summary).await?;
+                    error
+                }
+            };
+            tracing::debug!(attempt, %error, "transaction not committed, trying again");
+            last = Some(error);
+        }
+        Err(last.expect("every round that goes on leaves its error"))
+    }
+
+    /// Fewer documents than records: they vanished after a majority had them (a restore, a deletion), and are
+    /// inserted again. More: somebody else writes into this collection.
+    fn miscounted(&self, partition: Partition, found: u64, expected: u64) -> Result<SinkError, SinkError> {
+        let what = format!(
+            "collection {} holds {found} documents where partition {partition} has {expected} good records between \
+             stored progress {} and the end of this commit",
+            self.collection.name(),
+            self.committed.get(&partition).copied().unwrap_or_default()
+        );
+        if found > expected {
+            let choices = "find out what else writes into this collection and remove its documents; nothing of ours \
+                           was counted into the rollups";
+            return Err(Invariant::new(what, choices).into());
+        }
+        tracing::warn!("{what}: inserting again");
+        Ok(SinkError::Infrastructure(anyhow::anyhow!(what)))
+    }
+
+    /// Re-reads progress at majority: has the step been made? An owner that finds another's step has lost.
+    ///
+    /// Progress exactly at the target counts as our own step even if a rival made it: the same records from the
+    /// same start make the same step, and the next compare-and-set tells the two of us apart.
+    async fn settle(&self, moves: &[Move]) -> Result<Settled, SinkError> {
+        let stored = self.read_known().await?;
+        for step in moves {
+            let Some(found) = stored.get(&step.partition) else {
+                return Err(self.lost(step.partition, step.expected, &stored));
+            };
+            self.identity.check(found, &step.document.topic_id)?;
+            if found.fence() != step.document.fence() {
+                return Err(self.lost(step.partition, step.expected, &stored));
+            }
+        }
+        let all = |at: fn(&Move) -> i64| moves.iter().all(|step| stored[&step.partition].next == at(step));
+        let doubted = |step: &Move| {
+            self.in_doubt
+                .as_ref()
+                .is_some_and(|t| t.get(&step.partition) == Some(&step.next))
+        };
+        if all(|step| step.expected) {
+            return Ok(Settled::NotDone);
+        }
+        if all(|step| step.next) && moves.iter().all(doubted) {
+            return Ok(Settled::Done);
+        }
+        let moved = moves.iter().find(|step| stored[&step.partition].next != step.expected);
+        let step = moved.expect("not all are at the expected offset");
+        Err(self.lost(step.partition, step.expected, &stored))
+    }
+
+    /// The steps to `target`, with the good records that `batches` have for each.
+    fn moves(&self, target: &Progress, batches: &[RecordBatch]) -> Vec<Move> {
+        let mut rows = std::collections::BTreeMap::<Partition, u64>::new();
+        for &id in batches.iter().flat_map(|batch| buffer::ids(batch, self.id_index)) {
+            *rows.entry(RecordId(id).partition()).or_default() += 1;
+        }
+        (target.iter())
+            .map(|(&partition, &next)| {
+                let expected = self.committed.get(&partition).copied().unwrap_or(next);
+                // Never read: a document that cannot be there, so that the compare-and-set refuses it.
+                let unread = || {
+                    self.identity
+                        .begin(partition, -1, &crate::offsets::TopicId::unknown(), &self.known)
+                };
+                Move {
+                    partition,
+                    document: self.known.get(&partition).cloned().unwrap_or_else(unread),
+                    expected,
+                    next,
+                    rows: rows.get(&partition).copied().unwrap_or(0),
+                }
+            })
+            .collect()
+    }
+
+    /// Progress is stored up to `target`.
+    fn advance(&mut self, target: &Progress, summary: &mut CommitSummary) {
+        self.committed.extend(target);
+        summary.progress.extend(target);
+        self.in_doubt = None;
+    }
+}

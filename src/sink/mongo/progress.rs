@@ -1,0 +1,273 @@
+//! The progress documents of a stream: where it is, and to whom it belongs.
+//!
+//! Owns: their form (a contract, versioned), reading them at majority, the rules by which a mismatch stops.
+//! Does not own: moving them — that is the transaction's compare-and-set (`transaction`).
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use bson::{DateTime, Document, doc};
+use futures::TryStreamExt;
+use mongodb::options::{Acknowledgment, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::{Collection, Database};
+use serde::{Deserialize, Serialize};
+
+use super::error::{CallError, MAJORITY_TIMEOUT, call};
+use super::topology;
+use crate::config::{MongoConfig, StreamConfig};
+use crate::error::{Invariant, SinkError};
+use crate::offsets::{Epoch, Offset, Partition, TopicId};
+use crate::rollup;
+
+/// The collection of all streams' progress documents.
+pub const PROGRESS_COLLECTION: &str = "_affluent_progress";
+/// Form of the progress document.
+pub const VERSION: i32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Ready,
+    /// `affluent rebuild mongo` is at work: nobody else may write.
+    Rebuilding,
+}
+
+/// One partition's progress, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgressDocument {
+    /// `<collection>/<partition>`
+    #[serde(rename = "_id")]
+    pub id: String,
+    pub version: i32,
+    pub job: String,
+    pub stream: String,
+    pub topic: String,
+    pub topic_id: TopicId,
+    pub epoch: Epoch,
+    /// Raised by a rebuild: whoever read an older generation has lost the partition.
+    pub generation: i64,
+    pub state: State,
+    /// Where the stream began.
+    pub start: Offset,
+    /// Next offset to read.
+    pub next: Offset,
+    pub schema: String,
+    pub rollups: String,
+    pub updated_at: DateTime,
+}
+
+impl ProgressDocument {
+    pub fn partition(&self) -> Option<Partition> {
+        let (_, partition) = self.id.rsplit_once('/')?;
+        partition.parse().ok().map(Partition)
+    }
+
+    /// What a compare-and-set must find unchanged besides `next`.
+    pub(super) fn fence(&self) -> Document {
+        doc! {
+            "_id": &self.id,
+            "job": &self.job,
+            "generation": self.generation,
+            "state": "ready",
+            "topic_id": &self.topic_id.0,
+            "epoch": i32::from(self.epoch.0),
+            "schema": &self.schema,
+            "rollups": &self.rollups,
+        }
+    }
+}
+
+/// A stream's progress for `status` and `verify`, at majority; empty where nothing has been recorded.
+pub async fn read_progress(mongo: &MongoConfig, stream: &str) -> anyhow::Result<Vec<ProgressDocument>> {
+    let (client, _) = topology::client(&mongo.uri).await?;
+    let collection = collection(&client.database(&mongo.database));
+    let documents = read(&collection, stream).await;
+    documents.with_context(|| format!("cannot read the progress of stream {stream} in mongodb"))
+}
+
+pub(super) fn collection(database: &Database) -> Collection<ProgressDocument> {
+    database.collection(PROGRESS_COLLECTION)
+}
+
+/// All progress documents of a stream, at majority from the primary.
+pub(super) async fn read(
+    collection: &Collection<ProgressDocument>,
+    stream: &str,
+) -> Result<Vec<ProgressDocument>, CallError> {
+    // "<stream>/" up to, not including, "<stream>0": '0' follows '/'.
+    let filter = doc! { "_id": { "$gt": format!("{stream}/"), "$lt": format!("{stream}0") } };
+    call(async {
+        let find = collection
+            .find(filter)
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(primary());
+        find.await?.try_collect().await
+    })
+    .await
+}
+
+pub(super) fn primary() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+pub(super) fn majority() -> WriteConcern {
+    WriteConcern::builder()
+        .w(Acknowledgment::Majority)
+        .w_timeout(MAJORITY_TIMEOUT)
+        .build()
+}
+
+/// Who we are: what every progress document of this stream must say.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub job: String,
+    pub stream: String,
+    pub topic: String,
+    pub schema: String,
+    pub rollups: String,
+    rollup_names: Vec<String>,
+}
+
+impl Identity {
+    pub fn new(job: &str, stream: &StreamConfig) -> Self {
+        Self {
+            job: job.to_owned(),
+            stream: stream.name.clone(),
+            topic: stream.topic.clone(),
+            schema: stream.schema.fingerprint(),
+            rollups: rollup::fingerprint(&stream.rollups, &stream.schema),
+            rollup_names: stream.rollups.iter().map(|r| r.name.clone()).collect(),
+        }
+    }
+
+    pub fn document_id(&self, partition: Partition) -> String {
+        format!("{}/{partition}", self.stream)
+    }
+
+    /// A document for a partition that begins at `start`. A partition that appears later joins the epoch and
+    /// generation of its siblings: record ids and fences are the stream's.
+    pub fn begin(
+        &self,
+        partition: Partition,
+        start: Offset,
+        topic_id: &TopicId,
+        siblings: &BTreeMap<Partition, ProgressDocument>,
+    ) -> ProgressDocument {
+        ProgressDocument {
+            id: self.document_id(partition),
+            version: VERSION,
+            job: self.job.clone(),
+            stream: self.stream.clone(),
+            topic: self.topic.clone(),
+            topic_id: topic_id.clone(),
+            epoch: siblings.values().map(|d| d.epoch).max().unwrap_or_default(),
+            generation: siblings.values().map(|d| d.generation).max().unwrap_or_default(),
+            state: State::Ready,
+            start,
+            next: start,
+            schema: self.schema.clone(),
+            rollups: self.rollups.clone(),
+            updated_at: DateTime::now(),
+        }
+    }
+
+    /// May we write where this document says where we are?
+    pub fn check(&self, stored: &ProgressDocument, topic_id: &TopicId) -> Result<(), SinkError> {
+        let stream = &self.stream;
+        if stored.version != VERSION {
+            return stop(
+                format!(
+                    "the progress of {} has form {}, this version knows {VERSION}",
+                    stored.id, stored.version
+                ),
+                "run the version of affluent that wrote it, or a newer one",
+            );
+        }
+        if stored.job != self.job {
+            return stop(
+                format!(
+                    "the collection {stream} belongs to job `{}`, this is job `{}`",
+                    stored.job, self.job
+                ),
+                "use that job's name if this is the same ingestion; else another mongo.database or stream name",
+            );
+        }
+        if stored.topic != self.topic {
+            return stop(
+                format!(
+                    "the collection {stream} was filled from topic `{}`, not `{}`",
+                    stored.topic, self.topic
+                ),
+                "name that topic again, or give the new topic a stream of its own",
+            );
+        }
+        if stored.topic_id != *topic_id && stored.topic_id.is_known() && topic_id.is_known() {
+            return stop(
+                format!(
+                    "topic {} was created anew: its id is {topic_id}, the progress of {} counts offsets of {}",
+                    self.topic, stored.id, stored.topic_id
+                ),
+                "give the new topic's data a stream of its own (name, mongo collection, lake table); its offsets \
+                 start over, so going on here would skip or double records",
+            );
+        }
+        if stored.schema != self.schema {
+            return stop(
+                format!(
+                    "the declared schema of stream {stream} changed from `{}` to `{}`",
+                    stored.schema, self.schema
+                ),
+                "change it back, or declare the new schema as a stream of another name",
+            );
+        }
+        if stored.rollups != self.rollups {
+            return self.stop_for_rollups(stored);
+        }
+        if stored.state == State::Rebuilding {
+            return Err(SinkError::Infrastructure(anyhow::anyhow!(
+                "a rebuild of stream {stream} in mongodb is under way (generation {}): waiting for its end",
+                stored.generation
+            )));
+        }
+        Ok(())
+    }
+
+    fn stop_for_rollups(&self, stored: &ProgressDocument) -> Result<(), SinkError> {
+        let or_none = |text: &str| {
+            if text.is_empty() {
+                "none".to_owned()
+            } else {
+                format!("`{text}`")
+            }
+        };
+        let mut collections = vec![self.stream.as_str()];
+        collections.extend(self.rollup_names.iter().map(String::as_str));
+        stop(
+            format!(
+                "the rollup definitions of stream {} changed from {} to {}; what is stored was added up by the old ones",
+                self.stream,
+                or_none(&stored.rollups),
+                or_none(&self.rollups)
+            ),
+            format!(
+                "change them back; or, with every instance stopped and the stream's records all still in kafka, build \
+                 mongodb's side anew: drop {} and delete the documents of {PROGRESS_COLLECTION} whose _id begins with \
+                 `{}/`",
+                collections.join(", "),
+                self.stream
+            ),
+        )
+    }
+}
+
+fn stop<T>(what: impl Into<String>, choices: impl Into<String>) -> Result<T, SinkError> {
+    Err(Invariant::new(what, choices).into())
+}
+
+/// Splits documents by partition; one whose `_id` names no partition is not ours to judge and is left out.
+pub(super) fn by_partition(documents: Vec<ProgressDocument>) -> BTreeMap<Partition, ProgressDocument> {
+    documents
+        .into_iter()
+        .filter_map(|d| Some((d.partition()?, d)))
+        .collect()
+}

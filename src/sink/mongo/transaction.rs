@@ -1,0 +1,262 @@
+//! The atomic step: one transaction that moves progress and adds to the rollups.
+//!
+//! Owns: the order inside the transaction, and what each way of failing says about it.
+//! Does not own: what follows from an outcome — insert again, re-read, halve (`commit`).
+//!
+//! ```text
+//!  compare-and-set of every partition's progress ─▶ count the documents ─▶ rollup upserts ─▶ commit
+//!        │ not all match                                 │ not as many         │ error           │ no answer
+//!        ▼                                               ▼                     ▼                 ▼
+//!      Fenced                                        Miscounted        Retry / TooLong / …    Unknown
+//! ```
+//! The compare-and-set comes first so that a fenced owner stops before it touches anything else, and so that
+//! two owners meet on the small documents and not on the rollups.
+
+use std::time::{Duration, Instant};
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::options::ReadConcern;
+use mongodb::{Client, ClientSession, Database};
+
+use super::error::{CallError, DUPLICATE_KEY, WriteError, call};
+use super::progress::{PROGRESS_COLLECTION, ProgressDocument, majority, primary};
+use crate::error::SinkError;
+use crate::failpoint;
+use crate::offsets::{Offset, Partition, RecordId};
+
+/// How often `commitTransaction` is sent again while its outcome stays unknown, before progress is re-read.
+const COMMIT_TRIES: usize = 3;
+/// A transaction the server no longer knows after this long has outlived its lifetime (default 60 s) rather than
+/// a failover: a smaller one has a chance.
+const LIFETIME_SUSPECTED: Duration = Duration::from_secs(10);
+
+const NO_SUCH_TRANSACTION: i32 = 251;
+const WRITE_CONFLICT: i32 = 112;
+const MAX_TIME_EXPIRED: i32 = 50;
+const TRANSACTION_TOO_LARGE: i32 = 257;
+const EXCEEDED_LIFETIME: i32 = 290;
+const TOO_LARGE_FOR_CACHE: i32 = 388;
+
+/// One partition's step from `expected` to `next`.
+#[derive(Clone, Debug)]
+pub(super) struct Move {
+    pub partition: Partition,
+    /// The progress document this step builds on.
+    pub document: ProgressDocument,
+    pub expected: Offset,
+    pub next: Offset,
+    /// Good records in between: as many documents must be stored.
+    pub rows: u64,
+}
+
+impl Move {
+    /// The `_id`s of the step's records, start inclusive, end exclusive. `None` for a partition that no record
+    /// id can name: it has no documents.
+    fn ids(&self) -> Option<(i64, i64)> {
+        // From the partition's first id, so that `next` may be one beyond the largest offset.
+        let first = RecordId::new(self.document.epoch, self.partition, 0)?.0;
+        Some((first.checked_add(self.expected)?, first.checked_add(self.next)?))
+    }
+}
+
+/// Everything one transaction does.
+pub(super) struct Plan<'a> {
+    pub client: &'a Client,
+    pub database: &'a Database,
+    pub collection: &'a str,
+    pub moves: &'a [Move],
+    pub updates: &'a [RawDocumentBuf],
+}
+
+/// How one try ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Committed,
+    /// A progress document is not what the step builds on. Nothing was changed.
+    Fenced,
+    /// A partition has another number of documents than good records. Nothing was changed.
+    Miscounted {
+        partition: Partition,
+        found: u64,
+        expected: u64,
+    },
+    /// Nothing was changed; the same transaction may succeed at once.
+    Retry(SinkError),
+    /// Nothing was changed; the server cannot carry a transaction of this size.
+    TooLong(SinkError),
+    /// The commit may or may not have happened, or may still happen.
+    Unknown(SinkError),
+    /// Nothing was changed.
+    Failed(SinkError),
+}
+
+impl Plan<'_> {
+    /// Tries the transaction once.
+    pub async fn run(&self) -> Outcome {
+        let began = Instant::now();
+        failpoint!("mongo.txn.before");
+        let mut session = match self.start().await {
+            Ok(session) => session,
+            Err(error) => return Outcome::Failed(error.classify("start a transaction")),
+        };
+        match self.body(&mut session, began).await {
+            Ok(()) => self.commit(&mut session, began).await,
+            Err(outcome) => {
+                // Without it the server would hold the transaction's locks against our next try.
+                let _ = call(session.abort_transaction()).await;
+                outcome
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<ClientSession, CallError> {
+        let mut session = call(self.client.start_session()).await?;
+        call(
+            session
+                .start_transaction()
+                .read_concern(ReadConcern::snapshot())
+                .write_concern(majority())
+                .selection_criteria(primary()),
+        )
+        .await?;
+        Ok(session)
+    }
+
+    async fn body(&self, session: &mut ClientSession, began: Instant) -> Result<(), Outcome> {
+        let failed = |attempted: &'static str| move |error| judge(error, attempted, began);
+        let run = |command| self.database.run_command(command);
+
+        let reply = call(run(self.compare_and_set()).session(&mut *session)).await;
+        let reply = reply.map_err(failed("move the progress"))?;
+        refused(&reply, "move the progress")?;
+        if number(&reply, "n") != self.moves.len() as u64 {
+            return Err(Outcome::Fenced);
+        }
+
+        for step in self.moves {
+            let Some(count) = self.count(step) else { continue };
+            let reply = call(run(count).session(&mut *session)).await;
+            compare_count(step, &reply.map_err(failed("count the documents"))?)?;
+        }
+
+        for update in self.updates {
+            let command = self.database.run_raw_command(update.clone());
+            let reply = call(command.session(&mut *session))
+                .await
+                .map_err(failed("update a rollup"))?;
+            refused(&reply, "update a rollup")?;
+        }
+        Ok(())
+    }
+
+    fn compare_and_set(&self) -> Document {
+        let updates: Vec<Bson> = (self.moves.iter())
+            .map(|step| {
+                let mut expected = step.document.fence();
+                expected.insert("next", step.expected);
+                let change = doc! { "$set": { "next": step.next }, "$currentDate": { "updated_at": true } };
+                doc! { "q": expected, "u": change }.into()
+            })
+            .collect();
+        doc! { "update": PROGRESS_COLLECTION, "updates": updates }
+    }
+
+    /// Counts a step's `_id`s from the index alone. One command per partition: a transaction takes no
+    /// `$unionWith`, and one `$group` over all of them would look at every document instead of index keys.
+    fn count(&self, step: &Move) -> Option<Document> {
+        let (first, end) = step.ids()?;
+        let pipeline = vec![
+            doc! { "$match": { "_id": { "$gte": first, "$lt": end } } },
+            doc! { "$count": "n" },
+        ];
+        Some(doc! { "aggregate": self.collection, "pipeline": pipeline, "cursor": {} })
+    }
+
+    async fn commit(&self, session: &mut ClientSession, began: Instant) -> Outcome {
+        failpoint!("mongo.txn.commit.before");
+        let mut unknown = false;
+        let mut tries = 0;
+        let outcome = loop {
+            tries += 1;
+            let Err(error) = call(session.commit_transaction()).await else {
+                break Outcome::Committed;
+            };
+            unknown |= matches!(error, CallError::Deadline) || error.has_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
+            // A deadline has cost half a minute already: look at progress instead of asking again.
+            let again = error.has_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) && tries < COMMIT_TRIES;
+            if !again {
+                break if unknown {
+                    Outcome::Unknown(error.classify("learn whether a transaction was committed"))
+                } else {
+                    judge(error, "commit a transaction", began)
+                };
+            }
+        };
+        failpoint!("mongo.txn.commit.after");
+        outcome
+    }
+}
+
+/// What a failed call means, where nothing has been committed.
+fn judge(error: CallError, attempted: &'static str, began: Instant) -> Outcome {
+    let transient = error.has_label(TRANSIENT_TRANSACTION_ERROR);
+    let code = error.code();
+    let evicted = code == Some(WRITE_CONFLICT) && {
+        // Before MongoDB 6.2 a transaction too large for the cache is told as a conflict.
+        let text = error.to_string();
+        text.contains("cache") || text.contains("evict")
+    };
+    let error = error.classify(attempted);
+    match code {
+        Some(MAX_TIME_EXPIRED | TRANSACTION_TOO_LARGE | EXCEEDED_LIFETIME | TOO_LARGE_FOR_CACHE) => {
+            Outcome::TooLong(error)
+        }
+        Some(NO_SUCH_TRANSACTION) if began.elapsed() > LIFETIME_SUSPECTED => Outcome::TooLong(error),
+        _ if evicted => Outcome::TooLong(error),
+        // Two owners upserting the same rollup document: the second one finds it on its next try.
+        Some(DUPLICATE_KEY) => Outcome::Retry(error),
+        _ if transient => Outcome::Retry(error),
+        _ => Outcome::Failed(error),
+    }
+}
+
+/// A statement that the server answered with an error, inside a reply that is otherwise fine.
+fn refused(reply: &Document, attempted: &'static str) -> Result<(), Outcome> {
+    match WriteError::all(reply).into_iter().next() {
+        None => Ok(()),
+        Some(error) if error.is_duplicate_id() => Err(Outcome::Retry(SinkError::Infrastructure(anyhow::anyhow!(
+            "cannot {attempted} in mongodb: {}",
+            error.message
+        )))),
+        Some(error) if error.code == WRITE_CONFLICT => Err(Outcome::Retry(error.classify(attempted))),
+        Some(error) => Err(Outcome::Failed(error.classify(attempted))),
+    }
+}
+
+/// The count in a reply to [`Transaction::count`]; no document at all makes an empty answer.
+fn compare_count(step: &Move, reply: &Document) -> Result<(), Outcome> {
+    let batch = reply
+        .get_document("cursor")
+        .and_then(|cursor| cursor.get_array("firstBatch"));
+    let answer = batch.ok().and_then(|batch| batch.first()).and_then(Bson::as_document);
+    let found = answer.map_or(0, |count| number(count, "n"));
+    if found == step.rows {
+        return Ok(());
+    }
+    Err(Outcome::Miscounted {
+        partition: step.partition,
+        found,
+        expected: step.rows,
+    })
+}
+
+/// A count in a reply, whichever number type the server chose.
+fn number(document: &Document, key: &str) -> u64 {
+    match document.get(key) {
+        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Double(n)) => *n as u64,
+        _ => 0,
+    }
+}

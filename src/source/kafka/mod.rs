@@ -1,0 +1,662 @@
+//! Kafka as a source: one `BaseConsumer` per stream on a thread of its own.
+//!
+//! Owns: the consumer, its assignment, the group's rebalances, pausing when the byte budget is spent.
+//! Does not own: where to read (`Command::Fetch` says it), decoding, progress.
+//!
+//! The group only says which partitions are ours. A rebalance is answered at once with an empty assignment;
+//! partitions are fetched when the coordinator has read both sinks' progress, with explicit offsets in the
+//! assignment itself: there is no window in which a wrong position is read, and a slow sink cannot make us
+//! miss `max.poll.interval.ms`.
+//!
+//! ```text
+//!  rebalance ─▶ Event::Assigned ─▶ (coordinator reads progress) ─▶ Command::Fetch ─▶ assign with offsets
+//!  rebalance ─▶ batch + flush down the pipeline, wait a while ─▶ unassign ─▶ Event::Revoked
+//! ```
+
+mod cut;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rdkafka::Message;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use self::cut::{Cutter, Taken};
+use super::budget::Budget;
+use super::{Command, Cutting, Event, Flush, FlushDone, Item};
+use crate::batch::Session;
+use crate::config::{KafkaConfig, StreamConfig};
+use crate::health::{Part, StreamHealth};
+use crate::kafka::{LogContext, client_config};
+use crate::offsets::{Epoch, Offset, Partition, Progress};
+use crate::sink::Reason;
+use crate::telemetry;
+
+/// Longest wait in `poll`: commands are looked at in between.
+const POLL: Duration = Duration::from_millis(20);
+/// How often a full pipeline is tried again.
+const BLOCKED_POLL: Duration = Duration::from_millis(5);
+/// Pausing throws away what was prefetched: a pipeline that is full for less than this is waited for instead.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often, and how long, to look whether Kafka is back while nothing else shows it.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Records taken between two looks at the clock and the commands.
+const BURST: usize = 256;
+
+/// The running source of one stream.
+#[derive(Debug)]
+pub struct KafkaSource {
+    commands: std_mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// Where a source's output goes.
+#[derive(Debug)]
+pub struct Outlets {
+    pub items: mpsc::Sender<Item>,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub budget: Budget,
+    pub health: StreamHealth,
+}
+
+impl KafkaSource {
+    /// Joins the group. Nothing is fetched before the first `Command::Fetch`.
+    pub fn start(
+        kafka: &KafkaConfig,
+        stream: &StreamConfig,
+        cutting: Cutting,
+        outlets: Outlets,
+    ) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer<Context> = consumer_config(kafka, stream)
+            .create_with_context(Context::default())
+            .context("cannot create the Kafka consumer")?;
+        consumer
+            .subscribe(&[&stream.topic])
+            .with_context(|| format!("cannot subscribe to {}", stream.topic))?;
+        let (commands, receiver) = std_mpsc::channel();
+        let fetcher = Fetcher {
+            consumer,
+            stream: stream.name.clone(),
+            topic: stream.topic.clone(),
+            cutter: Cutter::new(cutting.clone()),
+            cutting,
+            outlets,
+            commands: receiver,
+            assigned: BTreeMap::new(),
+            grant: 0,
+            epoch: Epoch::default(),
+            outbox: VecDeque::new(),
+            blocked: None,
+            paused: false,
+            drained: false,
+            healthy: false,
+            probed: Instant::now(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("source-{}", stream.name))
+            .spawn(move || fetcher.run())
+            .context("cannot start the source's thread")?;
+        Ok(Self { commands, thread })
+    }
+
+    /// A source that has ended takes no commands; its last event said why.
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            debug!("the source has ended already");
+        }
+    }
+
+    /// Leaves the group and waits for the thread.
+    pub async fn close(self, progress: Progress) {
+        self.send(Command::Close(progress));
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            warn!("the source's thread ended in a panic");
+        }
+    }
+}
+
+/// Ours first, then the user's: properties we own are refused by the configuration.
+fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> rdkafka::ClientConfig {
+    let mut config = client_config(kafka);
+    let mut ours = |key: &str, value: &str| {
+        config.set(key, value);
+    };
+    ours("group.id", &kafka.group);
+    ours("enable.auto.commit", "false");
+    ours("enable.auto.offset.store", "false");
+    ours("auto.offset.reset", "error");
+    ours("enable.partition.eof", "true");
+    ours("isolation.level", "read_committed");
+    // Throughput: prefetch by bytes, not by the default 100,000 messages; ask again soon after a full queue
+    // (default 1 s caps the rate).
+    let mut default = |key: &str, value: &str| {
+        if !kafka.properties.contains_key(key) {
+            config.set(key, value);
+        }
+    };
+    if kafka.properties.get("group.protocol").is_none_or(|p| p == "classic") {
+        default("partition.assignment.strategy", "cooperative-sticky");
+    }
+    default("queued.min.messages", "1000000");
+    default("queued.max.messages.kbytes", "32768");
+    default("fetch.queue.backoff.ms", "20");
+    default("fetch.message.max.bytes", "4194304");
+    default("fetch.wait.max.ms", "100");
+    default("topic.metadata.refresh.interval.ms", "30000");
+    // A static member's name must be unique in the group, and every stream is a member of its own.
+    if let Some(id) = kafka.properties.get("group.instance.id") {
+        config.set("group.instance.id", format!("{id}-{}", stream.name));
+    }
+    config
+}
+
+/// Collects rebalances; they are answered right after `poll` returns, outside librdkafka's callback.
+#[derive(Default)]
+struct Context {
+    log: LogContext,
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// The offset of the end-of-partition event being handed out: the wrapper tells it only in the text.
+    eof: Mutex<Option<Offset>>,
+    closing: AtomicBool,
+}
+
+enum Rebalance {
+    Assign(Vec<Partition>),
+    Revoke(Vec<Partition>),
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        self.log.log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            *self.eof.lock().unwrap_or_else(PoisonError::into_inner) = eof_offset(reason);
+            return;
+        }
+        self.log.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let revoke = err != RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Relaxed) {
+            // Nobody looks at the queue any more, and closing waits for the answer.
+            let empty = TopicPartitionList::new();
+            let answered = match (revoke, consumer.rebalance_protocol()) {
+                (true, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(&empty),
+                (false, RebalanceProtocol::Cooperative) => consumer.incremental_assign(&empty),
+                (true, _) => consumer.unassign(),
+                (false, _) => consumer.assign(&empty),
+            };
+            if let Err(error) = answered {
+                debug!("closing: {error}");
+            }
+            return;
+        }
+        let partitions = list.elements().iter().map(|e| Partition(e.partition())).collect();
+        let rebalance = if revoke {
+            Rebalance::Revoke(partitions)
+        } else {
+            Rebalance::Assign(partitions)
+        };
+        self.rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rebalance);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            debug!("group offsets were not committed (they are advisory): {error}");
+        }
+    }
+}
+
+/// `Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5000)` → 5000. Called on the same
+/// thread right before `poll` returns the event. Without a number the event proves nothing and is passed over.
+fn eof_offset(reason: &str) -> Option<Offset> {
+    let (_, rest) = reason.split_once("end of partition at offset ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+struct Fetcher {
+    consumer: BaseConsumer<Context>,
+    stream: String,
+    topic: String,
+    cutting: Cutting,
+    cutter: Cutter,
+    outlets: Outlets,
+    commands: std_mpsc::Receiver<Command>,
+    /// What the group gave us.
+    /// …and with which grant.
+    assigned: BTreeMap<Partition, u64>,
+    grant: u64,
+    epoch: Epoch,
+    /// Cut and not yet taken by the pipeline, with its bytes; a batch in front may wait for the budget.
+    outbox: VecDeque<(Item, usize)>,
+    blocked: Option<Instant>,
+    paused: bool,
+    /// This session's end of `--once` has been told.
+    drained: bool,
+    healthy: bool,
+    probed: Instant,
+}
+
+/// What the loop does next.
+enum Next {
+    Go,
+    Close,
+}
+
+impl Fetcher {
+    fn run(mut self) {
+        while let Next::Go = self.step() {}
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        self.unfetch();
+        // Dropping the consumer leaves the group.
+    }
+
+    fn step(&mut self) -> Next {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Close(progress)) => {
+                    // Closing waits for it, but not for ever, as a synchronous commit would.
+                    self.commit_group(&progress);
+                    return Next::Close;
+                }
+                Ok(command) => self.obey(command),
+                Err(std_mpsc::TryRecvError::Empty) => break,
+                Err(std_mpsc::TryRecvError::Disconnected) => return Next::Close,
+            }
+        }
+        match self.pump() {
+            Pumped::All => self.unblock(),
+            Pumped::Full => return self.wait_blocked(),
+            Pumped::Closed => return Next::Close,
+        }
+        self.poll_burst();
+        self.rebalance();
+        self.probe();
+        if self.cutter.due(Instant::now()) {
+            self.cut();
+        }
+        if self.cutting.once && !self.drained && self.cutter.all_reached() {
+            self.drained = true;
+            self.cut();
+            let done = self.flush(Reason::Drained);
+            self.tell(Event::Drained(done));
+        }
+        Next::Go
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Fetch {
+                session,
+                grant,
+                epoch,
+                from,
+                ends,
+            } => {
+                self.epoch = epoch;
+                self.fetch(session, grant, from, ends);
+            }
+            Command::Unfetch => {
+                self.unfetch();
+                self.outbox.clear();
+            }
+            Command::Drain(reason) => {
+                self.cut();
+                self.unfetch();
+                let done = self.flush(reason);
+                self.tell(Event::Draining(done));
+            }
+            Command::CommitGroup(progress) => self.commit_group(&progress),
+            Command::Close(_) => {}
+        }
+    }
+
+    fn commit_group(&self, progress: &Progress) {
+        let ours = progress
+            .iter()
+            .filter(|(p, _)| self.assigned.contains_key(p))
+            .map(|(p, next)| (*p, *next))
+            .collect();
+        let list = self.list(&ours);
+        // Without a broker it would only hold up the closing.
+        if list.count() == 0 || !self.healthy {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            debug!("group offsets were not committed (they are advisory): {error}");
+        }
+    }
+
+    /// Reads these partitions from these offsets, beside those already being read in the same session.
+    fn fetch(&mut self, session: Session, grant: u64, mut from: Progress, ends: Progress) {
+        if session != self.cutter.session() {
+            self.unfetch();
+            self.outbox.clear();
+        }
+        // A partition may have been revoked, or revoked and given again, while its progress was being read: the
+        // events on their way to the coordinator will bring newer positions.
+        from.retain(|p, _| self.assigned.get(p).is_some_and(|given| *given <= grant) && !self.cutter.fetches(*p));
+        if !from.is_empty() {
+            self.drained = false;
+        }
+        self.cutter.fetch(session, &from, &ends);
+        let assigned = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(&from)),
+            _ => self.consumer.assign(&self.list(&self.cutter.positions())),
+        };
+        match assigned {
+            // A pause set before the assignment would survive it.
+            Ok(()) => self.set_paused(false),
+            Err(error) => self.tell(Event::Fatal(format!(
+                "cannot assign partitions of {}: {error}",
+                self.topic
+            ))),
+        }
+        telemetry::reading(&self.stream, &from);
+    }
+
+    /// Stops fetching; what was read and not cut is dropped.
+    fn unfetch(&mut self) {
+        let fetched = self.cutter.positions();
+        let unassigned = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(&fetched)),
+            _ => self.consumer.assign(&TopicPartitionList::new()),
+        };
+        if let (Err(error), false) = (unassigned, fetched.is_empty()) {
+            debug!("cannot stop fetching: {error}");
+        }
+        self.cutter.forget();
+    }
+
+    fn poll_burst(&mut self) {
+        let mut timeout = POLL.min(self.cutting.linger);
+        for _ in 0..BURST {
+            match self.consumer.poll(timeout) {
+                None => break,
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    let taken = self.cutter.take(&message);
+                    self.healthy_again();
+                    match taken {
+                        Taken::Yes | Taken::Ignored => {}
+                        Taken::PastEnd => self.pause_one(partition),
+                    }
+                    if self.cutter.is_full() {
+                        break;
+                    }
+                }
+                Some(Err(error)) => self.poll_error(error),
+            }
+            timeout = Duration::ZERO;
+        }
+    }
+
+    fn poll_error(&mut self, error: KafkaError) {
+        match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.healthy_again();
+                let eof = self
+                    .consumer
+                    .context()
+                    .eof
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(eof) = eof {
+                    self.cutter.end_of(Partition(partition), eof);
+                }
+            }
+            KafkaError::MessageConsumptionFatal(code) => {
+                self.tell(Event::Fatal(format!("Kafka client of topic {}: {code}", self.topic)));
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.tell(Event::OffsetOutOfRange(format!(
+                    "Kafka no longer holds an offset of topic {} that has to be read next",
+                    self.topic
+                )));
+            }
+            // One broker's connection comes and goes; librdkafka mends it. These do not mend themselves.
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
+                self.healthy = false;
+                self.outlets.health.held(Part::Kafka, error);
+            }
+            other => debug!("Kafka client: {other}"),
+        }
+    }
+
+    /// An idle stream sees no record that would show Kafka to be back: ask.
+    fn probe(&mut self) {
+        if self.healthy || self.probed.elapsed() < PROBE_EVERY {
+            return;
+        }
+        self.probed = Instant::now();
+        let answer = self.consumer.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT);
+        let found = |m: &rdkafka::metadata::Metadata| m.topics().iter().all(|t| t.error().is_none());
+        if answer.is_ok_and(|metadata| found(&metadata)) {
+            self.healthy_again();
+        }
+    }
+
+    fn healthy_again(&mut self) {
+        if !self.healthy {
+            self.healthy = true;
+            self.outlets.health.ok(Part::Kafka);
+        }
+    }
+
+    fn rebalance(&mut self) {
+        let rebalances = std::mem::take(
+            &mut *self
+                .consumer
+                .context()
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for rebalance in rebalances {
+            self.healthy_again();
+            match rebalance {
+                Rebalance::Assign(partitions) => self.assign(partitions),
+                Rebalance::Revoke(partitions) => self.revoke(partitions),
+            }
+        }
+    }
+
+    /// Accepts ownership; fetching starts with `Command::Fetch`.
+    fn assign(&mut self, partitions: Vec<Partition>) {
+        let empty = TopicPartitionList::new();
+        let accepted = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&empty),
+            _ => self.consumer.assign(&empty),
+        };
+        if let Err(error) = accepted {
+            warn!(stream = self.stream, "cannot accept the assignment: {error}");
+        }
+        self.grant += 1;
+        let grant = self.grant;
+        self.assigned.extend(partitions.iter().map(|p| (*p, grant)));
+        self.tell(Event::Assigned { partitions, grant });
+    }
+
+    /// Gives partitions back. What was read of them is flushed first, within the time the group grants.
+    fn revoke(&mut self, partitions: Vec<Partition>) {
+        let ours: Vec<Partition> = partitions.iter().copied().filter(|p| self.cutter.fetches(*p)).collect();
+        // When the assignment is already lost somebody else may be writing: the fences would refuse us anyway.
+        let flushed =
+            ours.is_empty() || (!self.consumer.assignment_lost() && self.flush_within(self.cutting.revoke_timeout));
+        let list = self.list(&ours.iter().map(|p| (*p, 0)).collect());
+        let released = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&list),
+            _ => self.consumer.unassign(),
+        };
+        if let Err(error) = released {
+            warn!(stream = self.stream, "cannot give partitions back: {error}");
+        }
+        for partition in &partitions {
+            self.assigned.remove(partition);
+            self.cutter.remove(*partition);
+        }
+        telemetry::revoked(&self.stream, &partitions, flushed);
+        self.tell(Event::Revoked { partitions, flushed });
+    }
+
+    /// Sends what was read and waits for both sinks to commit it.
+    fn flush_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        self.cut();
+        let mut done = self.flush(Reason::Revoke);
+        while Instant::now() < deadline {
+            match self.pump() {
+                Pumped::Closed => return false,
+                Pumped::All | Pumped::Full => {}
+            }
+            if let Some(complete) = done.poll(self.cutting.sinks) {
+                return complete;
+            }
+            std::thread::sleep(BLOCKED_POLL);
+        }
+        false
+    }
+
+    fn cut(&mut self) {
+        if let Some((raw, bytes)) = self.cutter.cut() {
+            telemetry::fetched(&self.stream, raw.records.len());
+            self.outbox.push_back((Item::Batch { raw, epoch: self.epoch }, bytes));
+        }
+    }
+
+    fn flush(&mut self, reason: Reason) -> FlushDone {
+        let (flush, done) = Flush::new(self.cutter.session(), reason);
+        self.outbox.push_back((Item::Flush(flush), 0));
+        done
+    }
+
+    /// Hands over what is waiting, as far as the budget and the pipeline take it.
+    fn pump(&mut self) -> Pumped {
+        while let Some((mut item, bytes)) = self.outbox.pop_front() {
+            if let Item::Batch { raw, .. } = &mut item
+                && raw.permit.is_none()
+            {
+                raw.permit = self.outlets.budget.try_take(bytes);
+                if raw.permit.is_none() {
+                    self.outbox.push_front((item, bytes));
+                    return Pumped::Full;
+                }
+            }
+            match self.outlets.items.try_send(item) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(item)) => {
+                    self.outbox.push_front((item, bytes));
+                    return Pumped::Full;
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return Pumped::Closed,
+            }
+        }
+        Pumped::All
+    }
+
+    /// The pipeline is full. For a moment simply wait: librdkafka goes on prefetching and heartbeating. After
+    /// that, pause and go on polling, so that the group does not give us up.
+    fn wait_blocked(&mut self) -> Next {
+        let since = *self.blocked.get_or_insert_with(Instant::now);
+        if since.elapsed() < PAUSE_AFTER {
+            std::thread::sleep(BLOCKED_POLL);
+            return Next::Go;
+        }
+        if !self.paused {
+            self.set_paused(true);
+        }
+        self.poll_burst();
+        self.rebalance();
+        Next::Go
+    }
+
+    fn unblock(&mut self) {
+        self.blocked = None;
+        if self.paused && self.outlets.budget.has_room(self.cutting.max_bytes) {
+            self.set_paused(false);
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        let list = self.list(&self.cutter.positions());
+        let done = if paused {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
+        match done {
+            Ok(()) => self.paused = paused,
+            Err(error) => debug!("cannot pause or resume: {error}"),
+        }
+    }
+
+    fn pause_one(&self, partition: i32) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        if let Err(error) = self.consumer.pause(&list) {
+            debug!("cannot pause: {error}");
+        }
+    }
+
+    fn list(&self, progress: &Progress) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(progress.len());
+        for (partition, offset) in progress {
+            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(*offset))
+                .expect("offsets read from a sink or from Kafka are not negative");
+        }
+        list
+    }
+
+    /// Nobody listens only while the process is ending.
+    fn tell(&self, event: Event) {
+        let _ = self.outlets.events.send(event);
+    }
+}
+
+enum Pumped {
+    All,
+    Full,
+    Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_read_from_librdkafkas_words() {
+        let reason = "Fetch from broker 1 reached end of partition at offset 5000 (HighwaterMark 5003)";
+        assert_eq!(eof_offset(reason), Some(5000));
+        assert_eq!(eof_offset("Fetch from broker 1 failed"), None);
+    }
+}

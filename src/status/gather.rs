@@ -1,0 +1,140 @@
+//! Asks Kafka and both sinks about one stream, all at once, each within a bound.
+//!
+//! Owns: whom to ask, and that one missing service never hides what the others say.
+//! Does not own: what the answers mean (`report`).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use super::report::{Observed, Side, of_topic};
+use crate::config::{Config, Start, StreamConfig};
+use crate::kafka::admin::{TopicDescription, Watermarks, describe_topic, watermarks};
+use crate::kafka::peek::peek;
+use crate::lake::status::LakeProgress;
+use crate::offsets::{Offset, Partition, TopicId};
+use crate::{lake, sink};
+
+/// What all services say about the stream. Takes at most about three times `timeout`.
+pub async fn observe(config: &Config, stream: &StreamConfig, timeout: Duration) -> Observed {
+    let (log, mongo, lake) = tokio::join!(
+        bounded("kafka", timeout * 2, log(config, stream, timeout)),
+        bounded("mongo", timeout, mongo(stream)),
+        bounded("lake", timeout, lake(config, stream)),
+    );
+    let mut seen = Observed {
+        stream: stream.name.clone(),
+        topic: stream.topic.clone(),
+        from_start: config.kafka.start == Start::Earliest,
+        ..Observed::default()
+    };
+    match log {
+        Ok(Some((topic, log))) => {
+            seen.topic_id = Some(topic.id);
+            seen.log = log;
+        }
+        Ok(None) => seen.problems.push(format!("kafka: there is no topic {}", stream.topic)),
+        Err(problem) => seen.problems.push(problem),
+    }
+    seen.mongo = side(mongo, "mongo", &mut seen);
+    let lake = lake.map(|found| {
+        found.map(|progress| {
+            seen.lake_version = progress.as_ref().map(|progress| progress.version);
+            progress.map(entries).unwrap_or_default()
+        })
+    });
+    seen.lake = side(lake, "lake", &mut seen);
+
+    match bounded(
+        "kafka",
+        timeout * 2,
+        peek(&config.kafka, &stream.topic, &seen.unread(), timeout),
+    )
+    .await
+    {
+        Ok(peeked) => seen.peeked = peeked,
+        Err(problem) => seen.problems.push(problem),
+    }
+    seen
+}
+
+type Entries = Vec<(TopicId, Partition, Offset)>;
+
+/// `Ok(None)`: the sink is disabled.
+fn side(answer: Result<Option<Entries>, String>, sink: &str, seen: &mut Observed) -> Side {
+    let entries = match answer {
+        Ok(Some(entries)) => entries,
+        Ok(None) => return Side::Off,
+        Err(problem) => {
+            seen.problems.push(problem);
+            return Side::Unknown;
+        }
+    };
+    let (progress, others) = of_topic(entries, seen.topic_id.as_ref());
+    for id in others {
+        seen.notices.push(format!(
+            "{sink} also holds progress of a topic with id {id}: the topic was created anew"
+        ));
+    }
+    Side::Known(progress)
+}
+
+/// `Ok(None)`: there is no such topic.
+async fn log(
+    config: &Config,
+    stream: &StreamConfig,
+    timeout: Duration,
+) -> anyhow::Result<Option<(TopicDescription, BTreeMap<Partition, Watermarks>)>> {
+    let Some(topic) = describe_topic(&config.kafka, &stream.topic, timeout).await? else {
+        return Ok(None);
+    };
+    let log = watermarks(&config.kafka, &stream.topic, &topic.partitions, timeout).await?;
+    Ok(Some((topic, log)))
+}
+
+async fn mongo(stream: &StreamConfig) -> anyhow::Result<Option<Entries>> {
+    if !stream.mongo.enabled {
+        return Ok(None);
+    }
+    let documents = sink::mongo::read_progress(&stream.mongo, &stream.name).await?;
+    let entry = |document: sink::mongo::ProgressDocument| {
+        let partition = document.partition()?;
+        Some((document.topic_id, partition, document.next))
+    };
+    Ok(Some(documents.into_iter().filter_map(entry).collect()))
+}
+
+/// Outer `None`: the sink is disabled. Inner: there is no table yet.
+async fn lake(config: &Config, stream: &StreamConfig) -> anyhow::Result<Option<Option<LakeProgress>>> {
+    if !stream.lake.enabled {
+        return Ok(None);
+    }
+    lake::status::read_progress(&stream.lake, &config.job, &stream.name)
+        .await
+        .map(Some)
+}
+
+/// A partition that has begun and holds nothing yet stands at its start.
+fn entries(progress: LakeProgress) -> Entries {
+    let mut next = progress.starts;
+    next.extend(progress.next);
+    next.into_iter()
+        .map(|((id, partition), next)| (id, partition, next))
+        .collect()
+}
+
+/// The answer, or a sentence that begins with the service's name.
+async fn bounded<T>(
+    service: &str,
+    timeout: Duration,
+    question: impl Future<Output = anyhow::Result<T>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(timeout, question).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("{service}: {error:#}")),
+        Err(_) => Err(format!(
+            "{service}: no answer within {}",
+            humantime::format_duration(timeout)
+        )),
+    }
+}

@@ -1,0 +1,206 @@
+//! What the process tells: log lines and metrics. The log line and the metric of one event are written by one
+//! function here, so they cannot disagree; metric names appear nowhere else.
+//!
+//! Owns: set-up of logging and of the metrics recorder, names and labels (bounded: streams, sinks, reasons,
+//! codes). Does not own: when something happens.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::ChronoUtc;
+
+use crate::batch::Reject;
+use crate::health::Part;
+use crate::offsets::{Partition, Progress};
+use crate::sink::{CommitSummary, Reason, SinkName};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line per event.
+    #[default]
+    Human,
+    /// One JSON object per event.
+    Json,
+}
+
+/// Logs to stderr, so that results on stdout stay clean. `RUST_LOG` overrides the level.
+pub fn init_logging(format: LogFormat, verbose: u8) {
+    let default = match verbose {
+        0 => "affluent=info,warn",
+        1 => "affluent=debug,info",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(ChronoUtc::new("%Y-%m-%dT%H:%M:%S%.3fZ".to_owned()))
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => {
+            use std::io::IsTerminal;
+            builder
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .init();
+        }
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
+}
+
+/// Installs the recorder; the handle renders `/metrics`.
+pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
+    const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    describe_counter!("affluent_records_fetched_total", "Records taken from Kafka");
+    describe_counter!("affluent_dead_letters_total", "Records rejected, by code");
+    describe_counter!(
+        "affluent_unknown_fields_total",
+        "Fields of records that the schema does not declare"
+    );
+    describe_counter!(
+        "affluent_tombstones_skipped_total",
+        "Null payloads skipped by configuration"
+    );
+    describe_counter!("affluent_commits_total", "Commits, by sink and reason");
+    describe_counter!("affluent_committed_rows_total", "Rows committed, by sink");
+    describe_counter!("affluent_committed_bytes_total", "Bytes committed, by sink");
+    describe_counter!("affluent_committed_files_total", "Files committed to the lake");
+    describe_counter!("affluent_replayed_documents_total", "Documents that were already there");
+    describe_counter!(
+        "affluent_ownership_lost_total",
+        "Commits refused because another owner moved the progress"
+    );
+    describe_histogram!(
+        "affluent_commit_seconds",
+        "Duration of a commit, data and atomic step, by sink"
+    );
+    describe_gauge!("affluent_progress_offset", "Next offset to read, by sink and partition");
+    describe_gauge!("affluent_held_parts", "Parts of a stream held by a missing service");
+    describe_gauge!(
+        "affluent_stopped_streams",
+        "1 where an invariant has stopped the stream"
+    );
+    Ok(handle)
+}
+
+pub fn fetched(stream: &str, records: usize) {
+    counter!("affluent_records_fetched_total", "stream" => stream.to_owned()).increment(records as u64);
+}
+
+pub fn rejected(stream: &str, rejects: &[Reject]) {
+    for reject in rejects {
+        counter!("affluent_dead_letters_total", "stream" => stream.to_owned(), "code" => reject.code.as_str())
+            .increment(1);
+    }
+    if let Some(first) = rejects.first() {
+        warn!(stream, count = rejects.len(), code = first.code.as_str(), first = %first.error, "dead letters");
+    }
+}
+
+pub fn skipped(stream: &str, tombstones: u64) {
+    if tombstones > 0 {
+        counter!("affluent_tombstones_skipped_total", "stream" => stream.to_owned()).increment(tombstones);
+    }
+}
+
+pub fn unknown_fields(stream: &str, fields: u64) {
+    if fields > 0 {
+        counter!("affluent_unknown_fields_total", "stream" => stream.to_owned()).increment(fields);
+    }
+}
+
+pub fn committed(stream: &str, sink: SinkName, reason: Reason, commit: &CommitSummary) {
+    let labels = [("stream", stream.to_owned()), ("sink", sink.to_string())];
+    counter!("affluent_commits_total", "stream" => stream.to_owned(), "sink" => sink.as_str(), "reason" => reason.as_str()).increment(1);
+    counter!("affluent_committed_rows_total", &labels).increment(commit.rows);
+    counter!("affluent_committed_bytes_total", &labels).increment(commit.bytes);
+    counter!("affluent_replayed_documents_total", &labels).increment(commit.replayed);
+    histogram!("affluent_commit_seconds", &labels).record((commit.write_time + commit.commit_time).as_secs_f64());
+    if sink == SinkName::Lake {
+        counter!("affluent_committed_files_total", "stream" => stream.to_owned()).increment(commit.files);
+    }
+    progress(stream, sink, &commit.progress);
+    info!(
+        stream,
+        sink = sink.as_str(),
+        reason = reason.as_str(),
+        rows = commit.rows,
+        files = commit.files,
+        bytes = commit.bytes,
+        replayed = commit.replayed,
+        write_ms = commit.write_time.as_millis() as u64,
+        commit_ms = commit.commit_time.as_millis() as u64,
+        version = commit.version,
+        "committed"
+    );
+}
+
+pub fn progress(stream: &str, sink: SinkName, progress: &Progress) {
+    for (partition, next) in progress {
+        gauge!(
+            "affluent_progress_offset",
+            "stream" => stream.to_owned(),
+            "sink" => sink.as_str(),
+            "partition" => partition.to_string()
+        )
+        .set(*next as f64);
+    }
+}
+
+pub fn reading(stream: &str, from: &Progress) {
+    info!(stream, from = %DisplayProgress(from), "reading");
+}
+
+pub fn revoked(stream: &str, partitions: &[Partition], flushed: bool) {
+    let partitions: Vec<i32> = partitions.iter().map(|p| p.0).collect();
+    info!(stream, ?partitions, flushed, "partitions handed over");
+}
+
+pub fn ownership_lost(stream: &str, sink: SinkName, why: &dyn Display) {
+    counter!("affluent_ownership_lost_total", "stream" => stream.to_owned(), "sink" => sink.as_str()).increment(1);
+    warn!(
+        stream,
+        sink = sink.as_str(),
+        "{why}: dropping what is not committed and reading progress again"
+    );
+}
+
+pub fn held(stream: &str, part: Part, why: &dyn Display) {
+    gauge!("affluent_held_parts", "stream" => stream.to_owned(), "part" => part.as_str()).set(1.0);
+    warn!(stream, part = part.as_str(), "held, trying again: {why}");
+}
+
+pub fn recovered(stream: &str, part: Part, after: Duration) {
+    gauge!("affluent_held_parts", "stream" => stream.to_owned(), "part" => part.as_str()).set(0.0);
+    info!(
+        stream,
+        part = part.as_str(),
+        after_ms = after.as_millis() as u64,
+        "works again"
+    );
+}
+
+pub fn stopped(stream: &str, why: &dyn Display) {
+    gauge!("affluent_stopped_streams", "stream" => stream.to_owned()).set(1.0);
+    error!(stream, "stopped: {why}");
+}
+
+/// `0:120 1:118`
+pub struct DisplayProgress<'a>(pub &'a Progress);
+
+impl Display for DisplayProgress<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, (partition, next)) in self.0.iter().enumerate() {
+            let space = if n == 0 { "" } else { " " };
+            write!(f, "{space}{partition}:{next}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! Others' eyes: the broker's own lag tool, and other engines reading the lake.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Job, env, text, until};
+
+/// Counts and sums the lake with deltalake/pyarrow and with duckdb over the active files, and MongoDB by
+/// aggregation; prints one JSON object.
+const COUNT_AND_SUM: &str = r#"
+import json, sys
+from decimal import Decimal
+import deltalake, duckdb, pyarrow.compute as pc, pymongo
+table, uri, database = sys.argv[1:]
+delta = deltalake.DeltaTable(table)
+arrow = delta.to_pyarrow_table(columns=["amount", "_id"]) if hasattr(delta, "to_pyarrow_table") else None
+files = delta.file_uris()
+query = lambda sql: duckdb.connect().execute(sql).fetchall()
+[(count, total)] = query(f"select count(*), sum(amount) from read_parquet({files!r}, hive_partitioning=true)")
+regions = dict(query(f"select region, count(*) from read_parquet({files!r}, hive_partitioning=true) group by 1"))
+mongo = pymongo.MongoClient(uri)[database].sales
+grouped = list(mongo.aggregate([{"$group": {"_id": None, "n": {"$sum": 1}, "total": {"$sum": "$amount"}}}]))[0]
+by_region = {r["_id"]: r["n"] for r in mongo.aggregate([{"$group": {"_id": "$region", "n": {"$sum": 1}}}])}
+print(json.dumps({
+    "delta": [arrow.num_rows, str(pc.sum(arrow["amount"]).as_py())],
+    "duckdb": [count, str(total)],
+    "mongo": [grouped["n"], str(grouped["total"].to_decimal())],
+    "regions_equal": regions == by_region,
+}))
+"#;
+
+#[test]
+fn other_engines_count_and_sum_the_same() {
+    let job = Job::new("engines", "");
+    job.produce("sales", 10_000, &[]);
+    job.produce("clicks", 10, &[]);
+    job.run_once();
+    let table = job.path("lake").join("sales");
+    let python = Command::new(env("AFFLUENT_TEST_PYTHON"))
+        .args(["-c", COUNT_AND_SUM])
+        .args([table.to_str().unwrap(), &env("AFFLUENT_TEST_MONGO"), &job.name])
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", text(&python));
+    let seen: Value = serde_json::from_slice(&python.stdout).unwrap();
+    assert_eq!(seen["delta"], seen["duckdb"]);
+    assert_eq!(seen["delta"], seen["mongo"]);
+    assert_eq!(seen["delta"][0], 10_000);
+    assert_eq!(
+        seen["regions_equal"], true,
+        "accents and apostrophes survive the partition paths"
+    );
+}
+
+#[test]
+fn lag_in_status_agrees_with_the_brokers_own_tool() {
+    let job = Job::new("lag", "");
+    job.produce("sales", 3_000, &[]);
+    job.produce("clicks", 10, &[]);
+    let mut run = job.spawn("run", &["run"], &[]);
+    until("caught up", || job.caught_up().then_some(()));
+    run.signal(rustix::process::Signal::TERM);
+    run.wait();
+    job.produce("sales", 500, &[]);
+    let status = job.status();
+    let sales = status["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["stream"] == "sales")
+        .unwrap();
+    let ours: BTreeMap<i64, i64> = sales["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["partition"].as_i64().unwrap(), p["lag_records"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(ours.values().sum::<i64>(), 500);
+    assert_eq!(ours, brokers_lag(&job));
+    let behind = sales["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|p| p["lag_seconds"].as_f64().unwrap() > 0.0);
+    assert!(behind, "records that wait have an age: {sales}");
+}
+
+/// Columns of `kafka-consumer-groups --describe`: GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
+fn brokers_lag(job: &Job) -> BTreeMap<i64, i64> {
+    let tool = Command::new("scripts/stack.sh")
+        .args([
+            "kafka-tool",
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        ])
+        .args([
+            "--bootstrap-server",
+            &env("AFFLUENT_TEST_KAFKA"),
+            "--describe",
+            "--group",
+            &job.name,
+        ])
+        .output()
+        .unwrap();
+    let printed = text(&tool);
+    let rows = printed.lines().filter(|line| line.contains(&job.topic("sales")));
+    rows.map(|row| {
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        (
+            columns[2].parse().unwrap(),
+            columns[5].parse().unwrap_or_else(|_| panic!("no lag in {row}")),
+        )
+    })
+    .collect()
+}

@@ -1,0 +1,246 @@
+//! A job of its own per test: configuration, topics, database, lake directory, and the commands on it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longest time any step may take before the test fails; generous, the machines are shared.
+pub const DEADLINE: Duration = Duration::from_secs(180);
+
+pub fn env(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: these tests need the services that scripts/test.sh starts"))
+}
+
+/// Waits until `condition` answers, at most [`DEADLINE`].
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One isolated job. Its directory is kept when the test fails, so that logs can be read.
+pub struct Job {
+    dir: TempDir,
+    pub name: String,
+}
+
+impl Job {
+    /// `extra` is TOML appended to the configuration.
+    pub fn new(test: &str, extra: &str) -> Self {
+        Self::with_services(test, &env("AFFLUENT_TEST_KAFKA"), &env("AFFLUENT_TEST_MONGO"), extra)
+    }
+
+    pub fn with_services(test: &str, kafka: &str, mongo: &str, extra: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("affluent-{test}-"))
+            .tempdir()
+            .unwrap();
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("{test}-{}", &unique[..8]);
+        let job = Self { dir, name };
+        let config = format!(
+            r#"job = "{name}"
+[kafka]
+brokers = "{kafka}"
+group = "{name}"
+[kafka.properties]
+"session.timeout.ms" = "6000"
+"heartbeat.interval.ms" = "500"
+[mongo]
+uri = "{mongo}"
+database = "{name}"
+flush_interval = "200ms"
+[lake]
+root = "{lake}"
+commit_interval = "500ms"
+idle_interval = "300ms"
+[http]
+enabled = false
+[limits]
+once_timeout = "150s"
+[[streams]]
+preset = "sales"
+topic = "{name}-sales"
+[[streams]]
+preset = "clicks"
+topic = "{name}-clicks"
+{extra}
+"#,
+            name = job.name,
+            lake = job.path("lake").display(),
+        );
+        std::fs::write(job.path("affluent.toml"), config).unwrap();
+        job
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn topic(&self, stream: &str) -> String {
+        format!("{}-{stream}", self.name)
+    }
+
+    /// `affluent ARGS`, in the job's directory, so that its `affluent.toml` is found.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_affluent"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env_remove("AFFLUENT_FAILPOINT");
+        command
+    }
+
+    pub fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed.
+    pub fn ok(&self, args: &[&str]) -> Output {
+        let output = self.output(args);
+        assert!(
+            output.status.success(),
+            "affluent {args:?} ended with {}:\n{}",
+            output.status,
+            text(&output)
+        );
+        output
+    }
+
+    pub fn produce(&self, stream: &str, count: u64, more: &[&str]) {
+        let (topic, count) = (self.topic(stream), count.to_string());
+        let mut args = vec!["produce", stream, "--topic", &topic, "--count", &count, "--seed", "7"];
+        args.extend(more);
+        self.ok(&args);
+    }
+
+    pub fn run_once(&self) -> Output {
+        self.ok(&["run", "--once"])
+    }
+
+    /// A long-running command, its log in `NAME.log` of the job's directory.
+    pub fn spawn(&self, log: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let path = self.path(&format!("{log}.log"));
+        let file = File::options().create(true).append(true).open(&path).unwrap();
+        let mut command = self.command(args);
+        command
+            .envs(env.iter().copied())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        Running {
+            child: command.spawn().unwrap(),
+            log: path,
+        }
+    }
+
+    /// `verify` must hold; its JSON.
+    pub fn verify(&self) -> Value {
+        let output = self.output(&["verify", "--json"]);
+        assert!(
+            output.status.success(),
+            "verify does not hold for {}:\n{}",
+            self.dir.path().display(),
+            text(&output)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_slice(&self.ok(&["status", "--json"]).stdout).unwrap()
+    }
+
+    /// Both sinks have reached the log's end, by `status`.
+    pub fn caught_up(&self) -> bool {
+        let output = self.output(&["status", "--json"]);
+        let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else {
+            return false;
+        };
+        lag(&status) == Some(0)
+    }
+}
+
+/// Sum of the lag of all partitions of all streams; `None` where one is unknown.
+pub fn lag(status: &Value) -> Option<u64> {
+    let partitions = status["streams"]
+        .as_array()?
+        .iter()
+        .filter_map(|s| s["partitions"].as_array())
+        .flatten();
+    partitions.map(|p| p["lag_records"].as_u64()).sum()
+}
+
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A process that a test started; killed when it goes out of scope.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the process ends", || child.try_wait().unwrap())
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn until_logged(&self, needle: &str) {
+        until(&format!("{needle:?} in {}", self.log.display()), || {
+            self.log().contains(needle).then_some(())
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Total size of the files below a directory whose name ends so.
+pub fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
