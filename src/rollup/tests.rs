@@ -244,6 +244,9 @@ fn the_fingerprint_names_everything_that_changes_the_aggregate() {
     );
     let mut daily = one.clone();
     daily.every = Every::Day;
-    assert_ne!(fingerprint(std::slice::from_ref(&one), &schema), fingerprint(&[daily], &schema));
+    assert_ne!(
+        fingerprint(std::slice::from_ref(&one), &schema),
+        fingerprint(&[daily], &schema)
+    );
     assert_eq!(fingerprint(&[], &schema), "");
 }
