@@ -17,6 +17,7 @@ use object_store::ObjectStoreExt;
 
 use crate::config::secret::mask_uri;
 use crate::config::{Config, KafkaConfig, LakeConfig, StreamConfig};
+use crate::error::{Invariant, SinkError};
 use crate::kafka::admin::describe_topic;
 use crate::lake::store::Store;
 use crate::sink::mongo::MongoSink;
@@ -24,15 +25,15 @@ use crate::sink::mongo::MongoSink;
 /// Name below the lake's root that no stream can have: stream names begin with a letter or digit.
 const PROBE_NAME: &str = "_affluent_check";
 
+const KAFKA_REMEDY: &str = "are kafka.brokers and kafka.properties right, and is the broker up and reachable?";
+
 /// One probe's outcome; prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probed {
     /// Service and place, without secrets.
     pub what: String,
-    /// What was found, or what went wrong.
+    /// What was found; or what went wrong, and what to do about it.
     pub outcome: Result<String, String>,
-    /// What to do about a failure.
-    pub remedy: String,
 }
 
 impl Probed {
@@ -43,10 +44,11 @@ impl Probed {
 
 impl fmt::Display for Probed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.outcome {
-            Ok(found) => write!(f, "ok      {}: {}", self.what, one_line(found)),
-            Err(error) => write!(f, "failed  {}: {} — {}", self.what, one_line(error), self.remedy),
-        }
+        let (mark, text) = match &self.outcome {
+            Ok(found) => ("ok    ", found),
+            Err(error) => ("failed", error),
+        };
+        write!(f, "{mark}  {}: {}", self.what, one_line(text))
     }
 }
 
@@ -79,46 +81,55 @@ pub async fn all(config: &Config, timeout: Duration) -> Vec<Probed> {
 
 async fn topic(kafka: &KafkaConfig, stream: &StreamConfig, timeout: Duration) -> Probed {
     let name = &stream.topic;
-    let found = within(timeout, async {
-        let topic = describe_topic(kafka, name, timeout)
-            .await?
-            .context("there is no such topic")?;
-        Ok(format!("{} partitions, id {}", topic.partitions.len(), topic.id))
-    });
+    let found = async {
+        match describe_topic(kafka, name, within_its_bound(timeout)).await? {
+            Some(topic) => Ok(format!("{} partitions, id {}", topic.partitions.len(), topic.id)),
+            None => {
+                let choices = format!("create it, for instance with `kafka-topics.sh --create --topic {name}`");
+                Err(Invariant::new("there is no such topic", choices).into())
+            }
+        }
+    };
     Probed {
         what: format!("kafka topic {name} at {}", kafka.brokers),
-        outcome: found.await,
-        remedy: format!("is kafka.brokers right and reachable, and topic {name} created?"),
+        outcome: within(timeout, KAFKA_REMEDY, found).await,
     }
 }
 
 async fn dead_letter_topic(kafka: &KafkaConfig, stream: &StreamConfig, timeout: Duration) -> Probed {
     let name = &stream.dead_letter_topic;
-    let found = within(timeout, async {
-        Ok(match describe_topic(kafka, name, timeout).await? {
+    let found = async {
+        Ok(match describe_topic(kafka, name, within_its_bound(timeout)).await? {
             Some(topic) => format!("{} partitions, id {}", topic.partitions.len(), topic.id),
             None => "not there yet, is created when it is needed".to_owned(),
         })
-    });
+    };
     Probed {
         what: format!("kafka topic {name} at {}", kafka.brokers),
-        outcome: found.await,
-        remedy: "are kafka.brokers and kafka.properties right, and is the broker reachable?".to_owned(),
+        outcome: within(timeout, KAFKA_REMEDY, found).await,
     }
+}
+
+/// librdkafka knows why it waits, and says so only when its own time is up: that must come first.
+fn within_its_bound(timeout: Duration) -> Duration {
+    timeout.mul_f64(0.8)
 }
 
 async fn mongo(job: &str, stream: &StreamConfig, timeout: Duration) -> Probed {
     let mongo = &stream.mongo;
-    let outcome = within(timeout, async {
+    let found = async {
         // The sink's own demands on a deployment; connecting writes nothing.
         MongoSink::connect(job, stream).await?;
         server(&mongo.uri).await
-    });
+    };
     Probed {
         what: format!("mongo {} database {}", mask_uri(&mongo.uri), mongo.database),
-        outcome: outcome.await,
-        remedy: "is mongo.uri right, the server reachable, and part of a replica set (one member is enough)?"
-            .to_owned(),
+        outcome: within(
+            timeout,
+            "is mongo.uri right, and is the server up and reachable?",
+            found,
+        )
+        .await,
     }
 }
 
@@ -136,16 +147,15 @@ async fn server(uri: &str) -> anyhow::Result<String> {
 }
 
 async fn lake(lake: &LakeConfig, timeout: Duration) -> Probed {
-    let outcome = within(timeout, async {
+    let found = async {
         match local_directory(&lake.root)? {
             Some(directory) => tokio::task::spawn_blocking(move || probe_directory(&directory)).await?,
             None => probe_store(lake).await,
         }
-    });
+    };
     Probed {
         what: format!("lake {}", mask_uri(&lake.root)),
-        outcome: outcome.await,
-        remedy: "is lake.root right, and may this user write there?".to_owned(),
+        outcome: within(timeout, "is lake.root right, and may this user write there?", found).await,
     }
 }
 
@@ -197,11 +207,25 @@ fn probe_directory(root: &Path) -> anyhow::Result<String> {
     })
 }
 
-async fn within(timeout: Duration, probe: impl Future<Output = anyhow::Result<String>>) -> Result<String, String> {
+/// The probe's answer in time. `remedy` is added to errors that do not bring their own.
+async fn within(
+    timeout: Duration,
+    remedy: &str,
+    probe: impl Future<Output = anyhow::Result<String>>,
+) -> Result<String, String> {
     match tokio::time::timeout(timeout, probe).await {
-        Ok(outcome) => outcome.map_err(|error| format!("{error:#}")),
-        Err(_) => Err(format!("no answer within {}", humantime::format_duration(timeout))),
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) if names_its_remedy(&error) => Err(format!("{error:#}")),
+        Ok(Err(error)) => Err(format!("{error:#} — {remedy}")),
+        Err(_) => Err(format!(
+            "no answer within {} — {remedy}",
+            humantime::format_duration(timeout)
+        )),
     }
+}
+
+fn names_its_remedy(error: &anyhow::Error) -> bool {
+    error.is::<Invariant>() || matches!(error.downcast_ref(), Some(SinkError::Invariant(_)))
 }
 
 #[cfg(test)]
@@ -238,20 +262,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_never_answers_fails_in_time() {
-        let outcome = within(Duration::from_millis(5), std::future::pending()).await;
-        assert_eq!(outcome, Err("no answer within 5ms".to_owned()));
+        let outcome = within(Duration::from_millis(5), "start it", std::future::pending()).await;
+        assert_eq!(outcome, Err("no answer within 5ms — start it".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_error_that_brings_its_own_remedy_gets_no_second_one() {
+        let outcome = async |error: anyhow::Error| {
+            within(Duration::from_secs(60), "start it", std::future::ready(Err(error))).await
+        };
+        let standalone = Invariant::new("no transactions", "use a replica set");
+        let expected = Err("no transactions — use a replica set".to_owned());
+        assert_eq!(outcome(standalone.clone().into()).await, expected);
+        assert_eq!(outcome(SinkError::from(standalone).into()).await, expected);
+        assert_eq!(
+            outcome(anyhow::anyhow!("refused")).await,
+            Err("refused — start it".to_owned())
+        );
     }
 
     #[test]
-    fn a_probe_is_one_line_that_says_what_to_do() {
+    fn a_probe_is_one_line() {
         let failed = Probed {
             what: "mongo mongodb://***@db database shop".to_owned(),
-            outcome: Err("refused\nby the server".to_owned()),
-            remedy: "start it".to_owned(),
+            outcome: Err("refused\nby the server — start it".to_owned()),
         };
-        assert_eq!(
-            failed.to_string(),
-            "failed  mongo mongodb://***@db database shop: refused by the server — start it"
-        );
+        let expected = "failed  mongo mongodb://***@db database shop: refused by the server — start it";
+        assert_eq!(failed.to_string(), expected);
     }
 }

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use super::{LogContext, client_config};
+use super::client_config;
 use crate::config::KafkaConfig;
 use crate::offsets::{Offset, Partition};
 
@@ -40,7 +41,7 @@ pub async fn peek(
     let config = consumer_config(kafka);
     let (name, positions) = (topic.to_owned(), positions.clone());
     let work = move || -> anyhow::Result<_> {
-        let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext)?;
+        let consumer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
         look(&consumer, &name, positions, Instant::now() + timeout)
     };
     tokio::task::spawn_blocking(work)
@@ -66,7 +67,7 @@ fn consumer_config(kafka: &KafkaConfig) -> ClientConfig {
 
 /// A partition can be assigned at one offset at a time, so positions of one partition take turns.
 fn look(
-    consumer: &BaseConsumer<LogContext>,
+    consumer: &BaseConsumer<QuietContext>,
     topic: &str,
     mut wanted: BTreeSet<(Partition, Offset)>,
     deadline: Instant,
@@ -82,7 +83,7 @@ fn look(
 }
 
 fn look_once(
-    consumer: &BaseConsumer<LogContext>,
+    consumer: &BaseConsumer<QuietContext>,
     topic: &str,
     mut waiting: BTreeMap<Partition, Offset>,
     deadline: Instant,
@@ -117,6 +118,21 @@ fn look_once(
     }
     Ok(())
 }
+
+/// The end of a partition is an answer here, and what goes wrong shows as a position without one: no warnings.
+struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for QuietContext {}
 
 #[cfg(test)]
 mod tests {
