@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::config::show::to_toml;
 use crate::error::Exit;
+use crate::output;
 
 /// Validate and print the resolved configuration; --connect probes every service
 ///
@@ -30,14 +31,14 @@ pub struct CheckArgs {
 }
 
 pub async fn run(args: CheckArgs, config: &Config) -> anyhow::Result<Exit> {
-    print!("{}", to_toml(config));
+    output::print(to_toml(config))?;
     if !args.connect {
         return Ok(Exit::Ok);
     }
     let results = probe::all(config, args.timeout).await;
-    println!("\n# --connect");
+    output::print_line("\n# --connect")?;
     for result in &results {
-        println!("# {result}");
+        output::print_line(format_args!("# {result}"))?;
     }
     let passed = results.iter().all(probe::Probed::passed);
     Ok(if passed { Exit::Ok } else { Exit::Infrastructure })

@@ -29,6 +29,7 @@ pub mod source;
 pub mod check;
 pub mod cli;
 pub mod health;
+pub mod output;
 pub mod produce;
 pub mod run;
 pub mod serve;

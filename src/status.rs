@@ -16,6 +16,7 @@ use futures::future::join_all;
 use self::report::Report;
 use crate::config::{Config, StreamConfig};
 use crate::error::Exit;
+use crate::output;
 use crate::run::select;
 
 const JSON_FORM: &str = "\
@@ -57,9 +58,9 @@ pub async fn run(args: StatusArgs, config: &Config) -> anyhow::Result<Exit> {
     let streams = select(config, &args.streams)?;
     let report = status(config, &streams, args.timeout).await;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::print_line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{}", table::render(&report));
+        output::print(table::render(&report))?;
     }
     Ok(if report.complete {
         Exit::Ok

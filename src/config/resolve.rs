@@ -201,6 +201,17 @@ pub(super) fn lake(section: Section<'_>, below: Option<&LakeConfig>) -> Option<L
         64 * KIB..=16 * GIB,
     );
     let open = section.size("max_open_size", below.map(|b| b.max_open_bytes), MIB..=64 * GIB);
+    if let (Some(open), Some(target)) = (open, target)
+        && open < target
+    {
+        let (open, target) = (bytesize::ByteSize(open), bytesize::ByteSize(target));
+        let message = format!(
+            "larger than max_open_size: no file would ever reach {}, everything is closed at {}",
+            target.display().iec(),
+            open.display().iec()
+        );
+        section.problem("target_file_size", message);
+    }
     let mut storage = below.map(|b| b.storage.clone()).unwrap_or_default();
     storage.extend(section.map("storage").into_iter().map(|(key, (value, _))| (key, value)));
     section.finish();

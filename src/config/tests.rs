@@ -789,6 +789,9 @@ fn sizes_and_intervals_have_bounds() {
         assert!(report.contains(&format!("affluent.toml:2: {section}.")), "{report}");
     }
     good("[lake]\ncommit_interval = \"100ms\"\n");
+    assert!(
+        problem("[lake]\nmax_open_size = \"64MiB\"\n").contains("lake.target_file_size: larger than max_open_size")
+    );
     assert!(problem(&readings("max_record_bytes = \"65MiB\"\n")).contains("not be larger than limits.max_in_flight"));
     for bad in ["5", "101%", "-1%", "many%"] {
         assert!(

@@ -38,6 +38,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::error::{Exit, Exits};
 use crate::instant::parse_instant;
 use crate::kafka::admin::{describe_topic, ensure_topic};
+use crate::output;
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ProduceArgs {
@@ -118,7 +119,7 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<Exit> {
     let sent = tokio::task::spawn_blocking(move || send(&kafka, &sending, records, &stop))
         .await
         .context("the sending thread panicked")??;
-    println!("{}", summary(&plan, &sent));
+    output::print_line(summary(&plan, &sent))?;
     match sent.failure {
         None => Ok(Exit::Ok),
         Some(failure) => Err(Exits::error(Exit::Infrastructure, failure)),

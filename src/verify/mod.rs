@@ -30,6 +30,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::report::Report;
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits};
+use crate::output;
 
 /// Read Kafka again and prove both sinks: rows missing, duplicate, foreign or unequal, rollups off, dead
 /// letters missing.
@@ -60,15 +61,15 @@ pub async fn run(args: VerifyArgs, config: &Config) -> anyhow::Result<Exit> {
         bar.finish_and_clear();
         let report = report?;
         if !args.json {
-            println!("{report}");
+            output::print_line(&report)?;
         }
         reports.push(report);
     }
     let report = Report::new(reports);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::print_line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        println!("{}", report.conclusion());
+        output::print_line(report.conclusion())?;
     }
     Ok(if report.holds { Exit::Ok } else { Exit::Bad })
 }

@@ -10,7 +10,7 @@ use bson::RawDocumentBuf;
 
 use super::insert::Inserter;
 use super::transaction::{Move, Outcome, Plan};
-use super::{MongoSink, buffer, statements};
+use super::{MongoSink, abandoned, buffer, statements};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
 use crate::offsets::{Partition, Progress, RecordId, TopicId};
@@ -22,6 +22,8 @@ use crate::sink::CommitSummary;
 const TRIES: u32 = 6;
 /// Pause before the second try; doubled each time, jittered so that two owners do not meet again.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// A living rival is done by then; what still stands in the way may be a dead one's.
+const CONFLICTS_BORNE: u32 = 2;
 /// How many ids a message names.
 const IDS_SHOWN: usize = 5;
 
@@ -199,7 +201,12 @@ impl MongoSink {
                 Outcome::Committed => return Ok(Portion::Stored),
                 Outcome::TooLong(error) => return Ok(Portion::TooLong(error)),
                 Outcome::Failed(error) => return Err(error),
-                Outcome::Retry(error) => error,
+                Outcome::Retry(error) => {
+                    if attempt == CONFLICTS_BORNE {
+                        abandoned::kill(&self.client, &self.mark).await;
+                    }
+                    error
+                }
                 Outcome::Unknown(error) => match self.settle(&moves).await? {
                     Settled::Done => return Ok(Portion::Stored),
                     Settled::NotDone => error,

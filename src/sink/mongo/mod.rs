@@ -10,6 +10,7 @@
 //! Everything before the transaction may be repeated at will; the transaction happens once, because it takes
 //! the progress it builds on with it.
 
+mod abandoned;
 mod buffer;
 mod collections;
 mod commit;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use bson::{RawDocumentBuf, doc};
 use mongodb::{Client, Collection, Database};
 
+use self::abandoned::Mark;
 use self::buffer::{Buffer, Gap};
 use self::document::Encoder;
 use self::error::{CallError, DUPLICATE_KEY, call};
@@ -43,6 +45,7 @@ use crate::rollup::Rollup;
 /// One stream's MongoDB side.
 pub struct MongoSink {
     client: Client,
+    mark: Mark,
     database: Database,
     collection: Collection<RawDocumentBuf>,
     config: MongoConfig,
@@ -66,13 +69,15 @@ impl MongoSink {
     /// Connects and checks that the deployment has transactions.
     pub async fn connect(job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let config = stream.mongo.clone();
-        let (client, options) = topology::client(&config.uri).await?;
+        let mark = Mark::new(job, &stream.name);
+        let (client, options) = topology::client(&config.uri, Some(&mark)).await?;
         topology::check(&client, &options).await?;
         let database = client.database(&config.database);
         let id_index = stream.schema.id_index();
         Ok(Self {
             collection: database.collection(&stream.name),
             client,
+            mark,
             database,
             config,
             identity: Identity::new(job, stream),

@@ -79,7 +79,7 @@ impl ProgressDocument {
 
 /// A stream's progress for `status` and `verify`, at majority; empty where nothing has been recorded.
 pub async fn read_progress(mongo: &MongoConfig, stream: &str) -> anyhow::Result<Vec<ProgressDocument>> {
-    let (client, _) = topology::client(&mongo.uri).await?;
+    let (client, _) = topology::client(&mongo.uri, None).await?;
     let collection = collection(&client.database(&mongo.database));
     let documents = read(&collection, stream).await;
     documents.with_context(|| format!("cannot read the progress of stream {stream} in mongodb"))

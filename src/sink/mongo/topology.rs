@@ -10,6 +10,7 @@ use mongodb::Client;
 use mongodb::error::ErrorKind;
 use mongodb::options::ClientOptions;
 
+use super::abandoned::Mark;
 use super::error::{CallError, call};
 use crate::error::{Invariant, SinkError};
 
@@ -21,12 +22,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REPLICA_SET_HOWTO: &str = "start mongod with `--replSet rs0` and run `rs.initiate()` once in mongosh (one \
                                  member is enough), with `?replicaSet=rs0` in mongo.uri";
 
-/// A client for `uri`; connects on first use. What the URI does not say is set for an ingestion.
-pub(super) async fn client(uri: &str) -> Result<(Client, ClientOptions), SinkError> {
+/// A client for `uri`; connects on first use. What the URI does not say is set for an ingestion. `mark`: of an owner.
+pub(super) async fn client(uri: &str, mark: Option<&Mark>) -> Result<(Client, ClientOptions), SinkError> {
     let mut options = ClientOptions::parse(uri)
         .await
         .map_err(|error| unreadable(uri, &error))?;
     options.app_name.get_or_insert_with(|| "affluent".to_owned());
+    options.driver_info = mark.map(Mark::driver_info);
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     let client = Client::with_options(options.clone()).map_err(|error| unreadable(uri, &error))?;
@@ -135,7 +137,7 @@ mod tests {
             "mongodb://me:secret@127.0.0.1:port/",
             "mongodb://me:secret@",
         ] {
-            let Err(error) = client(uri).await else {
+            let Err(error) = client(uri, None).await else {
                 panic!("{uri} was accepted")
             };
             assert!(!error.to_string().contains("cret"), "{error}");

@@ -406,6 +406,40 @@ async fn a_duplicate_key_on_a_rollup_upsert_is_tried_again() {
     fixture.end().await;
 }
 
+/// What a kill -9 between compare-and-set and commit leaves behind: locks that the server holds for a minute.
+#[tokio::test]
+#[ignore = "needs AFFLUENT_TEST_MONGO"]
+async fn a_transaction_left_open_by_a_dead_owner_is_ended() {
+    let fixture = Fixture::new("abandoned").await;
+    let mut sink = fixture.owner(&[0]).await;
+    let dead = fixture.sink().await;
+    let mut left_open = dead.client.start_session().await.expect("a session");
+    left_open.start_transaction().await.expect("a transaction");
+    let progress = dead.database.collection::<Document>("_affluent_progress");
+    let hold = doc! { "$set": { "next": 99_i64 } };
+    progress
+        .update_one(doc! { "_id": format!("{STREAM}/0") }, hold)
+        .session(&mut left_open)
+        .await
+        .expect("the dead owner was first");
+
+    sink.write(&batch(0, 0, 10)).await.expect("in order");
+    let mut tries = 0;
+    while let Err(error) = sink.commit(Reason::Interval).await {
+        tries += 1;
+        // Together far less than the server's own limit of a minute.
+        assert!(tries < 12, "{error}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(tries > 0, "the locks were never in the way");
+    assert_eq!(
+        (fixture.next(0).await, fixture.totals().await),
+        (10, (10, "15.00".into()))
+    );
+    left_open.commit_transaction().await.expect_err("it was ended");
+    fixture.end().await;
+}
+
 #[tokio::test]
 #[ignore = "needs AFFLUENT_TEST_MONGO"]
 async fn a_transaction_too_long_for_the_server_is_halved() {
