@@ -8,6 +8,7 @@ pub mod batch;
 pub mod error;
 pub mod failpoint;
 pub mod instant;
+pub mod loss;
 pub mod offsets;
 pub mod resume;
 pub mod retry;

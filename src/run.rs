@@ -14,7 +14,7 @@ use crate::batch::Session;
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits, SinkError};
 use crate::health::{Health, Part, StreamHealth};
-use crate::pipeline::coordinator::{Coordinator, StreamEnd, Wiring};
+use crate::pipeline::coordinator::{Coordinator, Mode, StreamEnd, Wiring};
 use crate::pipeline::{self, Counters};
 use crate::retry::Backoff;
 use crate::serve;
@@ -35,6 +35,11 @@ pub struct RunArgs {
     /// Drain every partition to the end seen at the start, then exit
     #[arg(long)]
     pub once: bool,
+    /// Go on over what is lost at the start of this run: offsets that Kafka no longer holds, a topic that was
+    /// re-created, rows that were taken out of the lake's table. What is passed over is recorded in both sinks.
+    /// Without this flag such a stream stops and names the range
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Only these streams (repeatable); all of the configuration otherwise
     #[arg(long = "stream", value_name = "NAME")]
     pub streams: Vec<String>,
@@ -57,7 +62,11 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
             let started = Instant::now();
             let counters = Arc::new(Counters::default());
             let name = stream.name.clone();
-            let end = run_stream(config, stream, args.once, board, budget, shutdown, counters.clone()).await;
+            let mode = Mode {
+                once: args.once,
+                accept_loss: args.accept_loss,
+            };
+            let end = run_stream(config, stream, mode, board, budget, shutdown, counters.clone()).await;
             report(&name, &end, &counters, started);
             end
         });
@@ -94,7 +103,7 @@ pub fn select(config: &Config, names: &[String]) -> anyhow::Result<Vec<StreamCon
 async fn run_stream(
     config: Arc<Config>,
     stream: StreamConfig,
-    once: bool,
+    mode: Mode,
     board: Health,
     budget: Budget,
     shutdown: CancellationToken,
@@ -104,7 +113,7 @@ async fn run_stream(
     health.starting(Part::Kafka);
     let (session, session_watch) = watch::channel(Session(0));
     let (sink_sender, sink_events) = mpsc::unbounded_channel();
-    let patience = once.then_some(config.limits.once_timeout);
+    let patience = mode.once.then_some(config.limits.once_timeout);
     let opening = Opening {
         stream: &stream,
         health: &health,
@@ -139,7 +148,7 @@ async fn run_stream(
 
     let (stop_sender, stopped) = mpsc::unbounded_channel();
     let (event_sender, source_events) = mpsc::unbounded_channel();
-    let cutting = cutting(&config, once, sinks.len());
+    let cutting = cutting(&config, mode.once, sinks.len());
     let wired = pipeline::start(
         &config.kafka,
         &stream,
@@ -173,7 +182,7 @@ async fn run_stream(
         counters,
         shutdown,
     };
-    let end = Coordinator::new(config, stream, once, wiring).run().await;
+    let end = Coordinator::new(config, stream, mode, wiring).run().await;
     // The coordinator held the last handles: the drivers end by themselves, if need be in the middle of a retry.
     let drained = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_GRACE, drained).await.is_err() {

@@ -3,12 +3,14 @@
 //! Owns: reading without creating or checking anything; a table of another job, or a damaged one, can be
 //! looked at all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::delta::log::LogTail;
-use super::delta::names::{AppIds, Entry};
+use super::delta::loss::losses;
+use super::delta::names::{AppIds, CLOSED, Entry};
 use super::store::Store;
 use crate::config::LakeConfig;
+use crate::loss::Loss;
 use crate::offsets::{Offset, Partition, TopicId};
 
 /// One snapshot's progress.
@@ -20,6 +22,8 @@ pub struct LakeProgress {
     pub next: BTreeMap<(TopicId, Partition), Offset>,
     /// Where each began.
     pub starts: BTreeMap<(TopicId, Partition), Offset>,
+    /// What the stream was let pass over, oldest first.
+    pub losses: Vec<Loss>,
 }
 
 /// `None` where the stream has no table yet.
@@ -32,11 +36,15 @@ pub async fn read_progress(config: &LakeConfig, job: &str, stream: &str) -> anyh
     };
     let mut progress = LakeProgress {
         version: log.version,
+        losses: losses(&log.metadata)?,
         ..LakeProgress::default()
     };
+    let mut closed = BTreeSet::new();
     for (entry, last) in log.entries {
         match entry {
-            Entry::Latest => {}
+            Entry::Latest | Entry::Epoch(_) => {}
+            // A re-created topic's former self goes on nowhere.
+            Entry::Progress(topic, _) if last == CLOSED => drop(closed.insert(topic)),
             Entry::Progress(topic, partition) => {
                 progress.next.insert((topic, partition), last + 1);
             }
@@ -45,5 +53,6 @@ pub async fn read_progress(config: &LakeConfig, job: &str, stream: &str) -> anyh
             }
         }
     }
+    progress.starts.retain(|(topic, _), _| !closed.contains(topic));
     Ok(Some(progress))
 }

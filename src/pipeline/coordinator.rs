@@ -11,6 +11,8 @@
 //!   next session ◀───┴── Lost / unflushed revoke / offset gone ◀──────────────── Committed … Drained
 //! ```
 
+mod establish;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +23,10 @@ use tracing::{info, warn};
 
 use super::Counters;
 use crate::batch::Session;
-use crate::config::{Config, Start, StreamConfig};
+use crate::config::{Config, StreamConfig};
 use crate::error::{Invariant, SinkError};
-use crate::health::{Part, StreamHealth};
-use crate::kafka::admin;
-use crate::offsets::{Epoch, Partition, Progress, TopicId};
-use crate::resume::{self, Known, Plan};
+use crate::health::StreamHealth;
+use crate::offsets::{Partition, Progress, TopicId};
 use crate::retry::Backoff;
 use crate::sink::driver::{self, SinkHandle};
 use crate::sink::{Reason, SinkName};
@@ -72,10 +72,21 @@ pub struct Wiring {
     pub shutdown: CancellationToken,
 }
 
+/// What a run is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Drain to the ends seen at the start, then end.
+    pub once: bool,
+    /// Record what is lost at the start, and go on.
+    pub accept_loss: bool,
+}
+
 pub struct Coordinator {
     config: Arc<Config>,
     stream: StreamConfig,
     once: bool,
+    /// Spent by the first success: a person has seen what was lost then, and nothing that comes later.
+    accept_loss: bool,
     wiring: Wiring,
     started: Instant,
     /// The group has given us an assignment, be it an empty one.
@@ -112,11 +123,12 @@ enum Wake {
 }
 
 impl Coordinator {
-    pub fn new(config: Arc<Config>, stream: StreamConfig, once: bool, wiring: Wiring) -> Self {
+    pub fn new(config: Arc<Config>, stream: StreamConfig, mode: Mode, wiring: Wiring) -> Self {
         Self {
             config,
             stream,
-            once,
+            once: mode.once,
+            accept_loss: mode.accept_loss,
             wiring,
             started: Instant::now(),
             joined: false,
@@ -240,8 +252,8 @@ impl Coordinator {
             Event::Drained(done) => self.await_flush(done),
             // Only asked for by `flush_and_end`, which reads its answer itself.
             Event::Draining(_) => {}
-            Event::OffsetOutOfRange(why) => {
-                warn!(stream = self.stream.name, "{why}: looking at the log's ends again");
+            Event::LogMoved(why) => {
+                warn!(stream = self.stream.name, "{why}: looking at topic and log again");
                 self.next_session();
             }
             Event::Fatal(why) => {
@@ -397,183 +409,6 @@ impl Coordinator {
         self.committed.clear();
         self.beyond_end_since = None;
         self.establish_at = Some(Instant::now() + self.backoff.next_delay());
-    }
-
-    async fn try_establish(&mut self) -> Option<StreamEnd> {
-        self.establish_at = None;
-        match self.establish().await {
-            Ok(()) => {
-                // Assigned nothing: other instances have it all, and `--once` has nothing to do here.
-                (self.once && self.joined && self.assigned.is_empty()).then_some(StreamEnd::Drained)
-            }
-            Err(SinkError::Invariant(invariant)) => Some(StreamEnd::Stopped(invariant)),
-            Err(SinkError::Lost { .. }) => {
-                self.establish_at = Some(Instant::now() + self.backoff.next_delay());
-                None
-            }
-            Err(SinkError::Infrastructure(_)) => {
-                // Whoever failed has put itself on the health board.
-                self.establish_at = Some(Instant::now() + self.backoff.next_delay());
-                None
-            }
-        }
-    }
-
-    /// Starts fetching what is assigned and not fetched yet.
-    async fn establish(&mut self) -> Result<(), SinkError> {
-        let wanted: Vec<Partition> = self.assigned.difference(&self.fetching).copied().collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let topic = self.kafka(admin::describe_topic(&self.config.kafka, &self.stream.topic, KAFKA_TIMEOUT).await)?;
-        let Some(topic) = topic else {
-            return self.kafka(Err(anyhow::anyhow!(
-                "topic {} does not exist: create it",
-                self.stream.topic
-            )));
-        };
-        self.topic_id = topic.id;
-        let (from, known, ends) = self.agree_on_positions(&topic.partitions).await?;
-        let mine = |progress: &Progress| -> Progress {
-            wanted
-                .iter()
-                .filter_map(|p| progress.get(p).map(|next| (*p, *next)))
-                .collect()
-        };
-        let from = mine(&from);
-        self.check_ends(&from, &ends)?;
-        let mut epoch = Epoch::default();
-        for sink in &self.wiring.sinks {
-            let mut progress = Progress::new();
-            for partition in &wanted {
-                if let Some(Some(position)) = known.get(partition).and_then(|k| k.recorded.get(&sink.name)) {
-                    progress.insert(*partition, position.next);
-                    epoch = epoch.max(position.epoch);
-                }
-            }
-            self.committed.entry(sink.name).or_default().extend(progress.clone());
-            sink.send(driver::Command::Begin {
-                session: self.session(),
-                topic_id: self.topic_id.clone(),
-                progress,
-            });
-        }
-        for (partition, end) in mine(&ends) {
-            self.targets.entry(partition).or_insert(end);
-        }
-        let ends = if self.once { mine(&self.targets) } else { mine(&ends) };
-        self.fetching.extend(from.keys());
-        if from.len() < wanted.len() {
-            // Partitions were added and the broker that answered does not know them yet.
-            self.establish_at = Some(Instant::now() + self.backoff.next_delay());
-        }
-        let (session, grant) = (self.session(), self.grant);
-        self.wiring.source.send(Command::Fetch {
-            session,
-            grant,
-            epoch,
-            from,
-            ends,
-        });
-        Ok(())
-    }
-
-    /// Reads both progresses until they agree that every partition of the topic has a position, recording the
-    /// first start on the way. All partitions, not only ours: otherwise the second instance of a first start
-    /// would take ours for evidence that its own appeared later.
-    async fn agree_on_positions(
-        &self,
-        partitions: &[Partition],
-    ) -> Result<(Progress, BTreeMap<Partition, Known>, Progress), SinkError> {
-        let mut doubted = false;
-        for _ in 0..ADOPT_ROUNDS {
-            let (known, ends) = self.look(partitions).await?;
-            let plan = match resume::plan(&known) {
-                Ok(plan) => plan,
-                // The sinks are read one after the other, and another instance may have written between: only
-                // what is seen twice is so.
-                Err(_) if !std::mem::replace(&mut doubted, true) => continue,
-                Err(invariant) => return Err(invariant.into()),
-            };
-            match plan {
-                Plan::Read(from) => return Ok((from, known, ends)),
-                Plan::Adopt { sink, starts } => {
-                    let sink = self
-                        .wiring
-                        .sinks
-                        .iter()
-                        .find(|s| s.name == sink)
-                        .expect("planned for an enabled sink");
-                    match sink.adopt(&self.topic_id, starts).await {
-                        // Somebody else was faster: the next look shows what they recorded.
-                        Ok(()) | Err(SinkError::Lost { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-        Err(SinkError::Infrastructure(anyhow::anyhow!(
-            "other instances keep changing the recorded starts of {}",
-            self.stream.name
-        )))
-    }
-
-    /// What both sinks and the log say now. The progress first: it cannot lie beyond ends read after it. The ends
-    /// are read before anything is assigned: `--once` drains up to them.
-    async fn look(&self, partitions: &[Partition]) -> Result<(BTreeMap<Partition, Known>, Progress), SinkError> {
-        let kafka = &self.config.kafka;
-        let topic = &self.stream.topic;
-        let mut recorded = BTreeMap::new();
-        for sink in &self.wiring.sinks {
-            recorded.insert(sink.name, sink.progress(&self.topic_id, partitions).await?);
-        }
-        let marks = self.kafka(admin::watermarks(kafka, topic, partitions, KAFKA_TIMEOUT).await)?;
-        let starts: Progress = match kafka.start {
-            Start::Earliest => marks.iter().map(|(p, m)| (*p, m.low)).collect(),
-            Start::Latest => marks.iter().map(|(p, m)| (*p, m.high)).collect(),
-            Start::At(instant) => {
-                self.kafka(admin::offsets_at(kafka, topic, partitions, instant, KAFKA_TIMEOUT).await)?
-            }
-        };
-        let known = marks.iter().map(|(partition, marks)| {
-            let known = Known {
-                recorded: recorded
-                    .iter()
-                    .map(|(sink, all)| (*sink, all.get(partition).copied()))
-                    .collect(),
-                low: marks.low,
-                start: starts.get(partition).copied().unwrap_or(marks.low),
-            };
-            (*partition, known)
-        });
-        Ok((known.collect(), marks.iter().map(|(p, m)| (*p, m.high)).collect()))
-    }
-
-    fn check_ends(&mut self, from: &Progress, ends: &Progress) -> Result<(), SinkError> {
-        let Some(invariant) = resume::beyond_end(from, ends) else {
-            self.beyond_end_since = None;
-            return Ok(());
-        };
-        let since = *self.beyond_end_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= BEYOND_END_AFTER {
-            return Err(invariant.into());
-        }
-        self.wiring.health.held(Part::Kafka, &invariant.what);
-        Err(SinkError::Infrastructure(anyhow::anyhow!(invariant.what)))
-    }
-
-    /// Puts a failed look at Kafka on the health board.
-    fn kafka<T>(&self, answer: anyhow::Result<T>) -> Result<T, SinkError> {
-        match answer {
-            Ok(value) => {
-                self.wiring.health.ok(Part::Kafka);
-                Ok(value)
-            }
-            Err(error) => {
-                self.wiring.health.held(Part::Kafka, format_args!("{error:#}"));
-                Err(SinkError::Infrastructure(error))
-            }
-        }
     }
 
     /// The graceful end: what was read is sent down and committed by both sinks, within the time allowed.

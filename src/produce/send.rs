@@ -33,6 +33,8 @@ const BURST: u64 = 500;
 
 /// Longest wait for anything, so that a signal is noticed.
 const TICK: Duration = Duration::from_millis(50);
+/// Shortest sleep: at most rates several records are due after it.
+const NAP: Duration = Duration::from_millis(2);
 
 /// How often progress is told.
 const REPORT_ON_TERMINAL: Duration = Duration::from_millis(100);
@@ -165,7 +167,7 @@ impl Run<'_> {
                         return Ok(false);
                     }
                     next = returned;
-                    self.producer.poll(Duration::from_millis(1));
+                    self.serve(NAP);
                     self.progress.report(self.acknowledged(), self.started);
                 }
                 Err((error, _)) => return Err(error).context(format!("cannot send to topic {}", self.topic)),
@@ -180,13 +182,19 @@ impl Run<'_> {
     fn wait(&self, pace: Option<&Pace>) {
         let due_at = pace.map_or(Duration::ZERO, |pace| pace.next_at(self.handed));
         let left = due_at.saturating_sub(self.started.elapsed());
-        self.producer.poll(left.clamp(Duration::from_millis(1), TICK));
+        self.serve(left.clamp(NAP, TICK));
+    }
+
+    /// Takes the reports that are there, then sleeps: the wrapper's own `poll` spins through the last millisecond.
+    fn serve(&self, wait: Duration) {
+        self.producer.poll(Duration::ZERO);
+        std::thread::sleep(wait);
     }
 
     /// Until everything is acknowledged or has failed; a second signal gives up.
     fn flush(&mut self) {
         while self.producer.in_flight_count() > 0 && !self.stop.insisted() {
-            self.producer.poll(TICK);
+            self.serve(NAP);
             self.progress.report(self.acknowledged(), self.started);
         }
         // Reports of failures may still wait in the queue.

@@ -18,6 +18,7 @@ use super::{Pending, Position, Reason, Sink, SinkName};
 use crate::batch::{Batch, Session};
 use crate::error::{Invariant, SinkError};
 use crate::health::{Part, StreamHealth};
+use crate::loss::{Loss, Standing};
 use crate::offsets::{Partition, Progress, TopicId};
 use crate::retry::Backoff;
 use crate::source::Flush;
@@ -78,6 +79,14 @@ pub enum Command {
     Adopt {
         topic_id: TopicId,
         starts: Progress,
+        reply: oneshot::Sender<Result<(), SinkError>>,
+    },
+    Standing {
+        reply: oneshot::Sender<Result<Standing, SinkError>>,
+    },
+    Accept {
+        standing: Standing,
+        loss: Box<Loss>,
         reply: oneshot::Sender<Result<(), SinkError>>,
     },
     /// Own these partitions from this progress on.
@@ -144,6 +153,22 @@ impl SinkHandle {
         self.send(Command::Adopt {
             topic_id: topic_id.clone(),
             starts,
+            reply,
+        });
+        self.await_answer(answer).await
+    }
+
+    pub async fn standing(&self) -> Result<Standing, SinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Standing { reply });
+        self.await_answer(answer).await
+    }
+
+    pub async fn accept(&self, standing: &Standing, loss: &Loss) -> Result<(), SinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Accept {
+            standing: standing.clone(),
+            loss: Box::new(loss.clone()),
             reply,
         });
         self.await_answer(answer).await
@@ -270,7 +295,8 @@ impl<S: Sink> Driver<S> {
         match command {
             // Nobody waits any more; asking the service would only make the next answer late.
             Command::Progress { reply, .. } if reply.is_closed() => {}
-            Command::Adopt { reply, .. } if reply.is_closed() => {}
+            Command::Adopt { reply, .. } | Command::Accept { reply, .. } if reply.is_closed() => {}
+            Command::Standing { reply } if reply.is_closed() => {}
             Command::Progress {
                 topic_id,
                 partitions,
@@ -286,6 +312,16 @@ impl<S: Sink> Driver<S> {
                 reply,
             } => {
                 let answer = self.sink.adopt(&topic_id, &starts).await;
+                self.note(&answer);
+                let _ = reply.send(answer);
+            }
+            Command::Standing { reply } => {
+                let answer = self.sink.standing().await;
+                self.note(&answer);
+                let _ = reply.send(answer);
+            }
+            Command::Accept { standing, loss, reply } => {
+                let answer = self.sink.accept(&standing, &loss).await;
                 self.note(&answer);
                 let _ = reply.send(answer);
             }

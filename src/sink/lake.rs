@@ -40,7 +40,8 @@ use crate::lake::layout::{PartitionValues, file_name, file_path, log_path, parti
 use crate::lake::parquet::{EncodedFile, PartitionWriter, properties};
 use crate::lake::split::{PartitionIndex, Splitter};
 use crate::lake::store::Store;
-use crate::offsets::{Epoch, Offset, Partition, Progress, RecordId, TopicId};
+use crate::loss::{Loss, Standing};
+use crate::offsets::{Offset, Partition, Progress, RecordId, TopicId};
 
 /// Files uploaded at a time: hides the latency of a store without crowding the network.
 const UPLOADS_IN_FLIGHT: usize = 4;
@@ -286,6 +287,7 @@ impl Sink for LakeSink {
         self.table.refresh().await?;
         let (topic, recorded) = self.table.recorded(topic_id)?;
         self.topic = topic;
+        let epoch = self.table.epoch(&self.topic);
         let position = |partition: &Partition| {
             let recorded = recorded.get(partition)?;
             let untouched = recorded.start == Some(recorded.next);
@@ -294,7 +296,7 @@ impl Sink for LakeSink {
                 Position {
                     next: recorded.next,
                     untouched,
-                    epoch: Epoch::default(),
+                    epoch,
                 },
             ))
         };
@@ -306,6 +308,14 @@ impl Sink for LakeSink {
         let (topic, _) = self.table.recorded(topic_id)?;
         let mut proposal = Proposal::adoption(&topic, starts);
         self.table.commit(&mut proposal).await.map(drop)
+    }
+
+    async fn standing(&mut self) -> Result<Standing, SinkError> {
+        self.table.standing().await
+    }
+
+    async fn accept(&mut self, standing: &Standing, loss: &Loss) -> Result<(), SinkError> {
+        self.table.accept(standing, loss).await
     }
 
     fn begin(&mut self, progress: &Progress) {

@@ -18,11 +18,15 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::Batch;
 use crate::error::SinkError;
+use crate::loss::{Loss, Standing};
 use crate::offsets::{Epoch, Offset, Partition, Progress, TopicId};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SinkName {
     Mongo,
     Lake,
@@ -131,6 +135,13 @@ pub trait Sink: Send + 'static {
     /// Records where to begin, for partitions that have no record yet. A record made by somebody else in
     /// the meantime is `Lost`.
     fn adopt(&mut self, topic_id: &TopicId, starts: &Progress) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Everything recorded of the stream, judged by nobody: of whatever topic, in whatever state.
+    fn standing(&mut self) -> impl Future<Output = Result<Standing, SinkError>> + Send;
+
+    /// Records a loss that a person has accepted and moves progress over it, in one atomic step, where `standing`
+    /// is still what is recorded; else `Lost`. After `Infrastructure` the outcome is unknown: `standing` tells.
+    fn accept(&mut self, standing: &Standing, loss: &Loss) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Starts owning these partitions at this progress (as answered by `progress`). Partitions that were
     /// owned before stay owned.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::batch::{RawBatch, Session};
-use crate::offsets::{Epoch, Partition, Progress};
+use crate::offsets::{Epoch, Partition, Progress, TopicId};
 use crate::sink::Reason;
 
 /// What travels from the source to the sinks, in order.
@@ -70,10 +70,12 @@ impl FlushDone {
 pub enum Command {
     /// Drop what was being fetched and read these partitions from here; `ends` are the log's ends known
     /// now, before the assignment: an end-of-partition event proves that everything below them was seen.
-    /// `grant` is the last [`Event::Assigned`] that the positions were read for.
+    /// `grant` is the last [`Event::Assigned`] that the positions were read for, `topic_id` the topic whose offsets
+    /// they are.
     Fetch {
         session: Session,
         grant: u64,
+        topic_id: TopicId,
         epoch: Epoch,
         from: Progress,
         ends: Progress,
@@ -100,8 +102,8 @@ pub enum Event {
     Drained(FlushDone),
     /// The answer to `Command::Drain`.
     Draining(FlushDone),
-    /// Kafka does not hold the offset we asked for.
-    OffsetOutOfRange(String),
+    /// Kafka does not hold the offset we asked for, or the topic is another one than it was.
+    LogMoved(String),
     /// The client cannot go on (a fatal error of librdkafka, e.g. a fenced static member).
     Fatal(String),
 }

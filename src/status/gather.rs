@@ -3,16 +3,18 @@
 //! Owns: whom to ask, and that one missing service never hides what the others say.
 //! Does not own: what the answers mean (`report`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
-use super::report::{Observed, Side, of_topic};
+use super::report::{LossReport, Observed, Side, of_topic};
 use crate::config::{Config, Start, StreamConfig};
 use crate::kafka::admin::{TopicDescription, Watermarks, describe_topic, watermarks};
 use crate::kafka::peek::peek;
 use crate::lake::status::LakeProgress;
+use crate::loss::{self, Loss};
 use crate::offsets::{Offset, Partition, TopicId};
+use crate::sink::mongo::ProgressDocument;
 use crate::{lake, sink};
 
 /// What all services say about the stream. Takes at most about three times `timeout`.
@@ -36,9 +38,21 @@ pub async fn observe(config: &Config, stream: &StreamConfig, timeout: Duration) 
         Ok(None) => seen.problems.push(format!("kafka: there is no topic {}", stream.topic)),
         Err(problem) => seen.problems.push(problem),
     }
+    let mongo = mongo.map(|found| {
+        found.map(|documents| {
+            seen.losses = mongo_losses(&documents);
+            documents.into_iter().filter_map(entry).collect()
+        })
+    });
     seen.mongo = side(mongo, "mongo", &mut seen);
     let lake = lake.map(|found| {
         found.map(|progress| {
+            if let Some(progress) = &progress {
+                // The lake has the whole record, MongoDB its share of it.
+                let whole: Vec<LossReport> = progress.losses.iter().map(lake_loss).collect();
+                seen.losses.retain(|share| whole.iter().all(|loss| loss.id != share.id));
+                seen.losses.extend(whole);
+            }
             seen.lake_version = progress.as_ref().map(|progress| progress.version);
             progress.map(entries).unwrap_or_default()
         })
@@ -92,16 +106,46 @@ async fn log(
     Ok(Some((topic, log)))
 }
 
-async fn mongo(stream: &StreamConfig) -> anyhow::Result<Option<Entries>> {
+/// `Ok(None)`: the sink is disabled.
+async fn mongo(stream: &StreamConfig) -> anyhow::Result<Option<Vec<ProgressDocument>>> {
     if !stream.mongo.enabled {
         return Ok(None);
     }
-    let documents = sink::mongo::read_progress(&stream.mongo, &stream.name).await?;
-    let entry = |document: sink::mongo::ProgressDocument| {
-        let partition = document.partition()?;
-        Some((document.topic_id, partition, document.next))
-    };
-    Ok(Some(documents.into_iter().filter_map(entry).collect()))
+    sink::mongo::read_progress(&stream.mongo, &stream.name).await.map(Some)
+}
+
+fn entry(document: ProgressDocument) -> Option<(TopicId, Partition, Offset)> {
+    let partition = document.partition()?;
+    Some((document.topic_id, partition, document.next))
+}
+
+/// Every partition has its share of a loss; together they are one.
+fn mongo_losses(documents: &[ProgressDocument]) -> BTreeSet<LossReport> {
+    let mut losses: BTreeMap<&str, LossReport> = BTreeMap::new();
+    for (partition, share) in documents
+        .iter()
+        .flat_map(|d| d.losses.iter().map(|l| (d.partition(), l)))
+    {
+        let loss = losses.entry(&share.id).or_insert_with(|| LossReport {
+            accepted_at: loss::when(share.accepted_at.to_system_time().into()),
+            id: share.id.clone(),
+            loss: share.loss.clone(),
+        });
+        if let (Some(partition), Some(from)) = (partition, share.from) {
+            let to = share.to.map_or("…".to_owned(), |to| to.to_string());
+            loss.loss
+                .push_str(&format!("; mongo: partition {partition} [{from}, {to})"));
+        }
+    }
+    losses.into_values().collect()
+}
+
+fn lake_loss(loss: &Loss) -> LossReport {
+    LossReport {
+        accepted_at: loss::when(loss.accepted_at),
+        id: loss.id.clone(),
+        loss: loss.to_string(),
+    }
 }
 
 /// Outer `None`: the sink is disabled. Inner: there is no table yet.

@@ -39,10 +39,21 @@ pub struct StreamReport {
     /// The longest of all partitions.
     pub lag_seconds: Option<f64>,
     pub partitions: Vec<PartitionReport>,
+    /// What an operator let the stream pass over, oldest first.
+    pub losses: Vec<LossReport>,
     /// Worth knowing, though every service answered.
     pub notices: Vec<String>,
     /// Services that did not answer, and why.
     pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LossReport {
+    /// RFC 3339.
+    pub accepted_at: String,
+    pub id: String,
+    /// Cause and ranges, in words.
+    pub loss: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -94,6 +105,7 @@ pub struct Observed {
     /// A sink without progress will begin at the log's start; otherwise where is not known yet.
     pub from_start: bool,
     pub peeked: BTreeMap<(Partition, Offset), Peeked>,
+    pub losses: BTreeSet<LossReport>,
     pub notices: Vec<String>,
     pub problems: Vec<String>,
 }
@@ -145,6 +157,7 @@ impl Observed {
             topic_id: self.topic_id,
             lake_version: self.lake_version,
             partitions,
+            losses: self.losses.into_iter().collect(),
             notices: self.notices,
             problems: self.problems,
         }

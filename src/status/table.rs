@@ -44,6 +44,12 @@ fn render_stream(stream: &StreamReport) -> String {
         rows.extend(stream.partitions.iter().map(row));
         align(&mut text, &rows);
     }
+    for loss in &stream.losses {
+        line(
+            &mut text,
+            format_args!("  passed over, accepted {}: {}", loss.accepted_at, loss.loss),
+        );
+    }
     for notice in &stream.notices {
         line(&mut text, format_args!("  note: {notice}"));
     }
@@ -117,7 +123,7 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     use chrono::DateTime;
 
-    use super::super::report::Report;
+    use super::super::report::{LossReport, Report};
     use super::*;
     use crate::offsets::{Partition, TopicId};
 
@@ -154,6 +160,11 @@ mod tests {
                 partition(0, known(123_456, 0, 0.0), known(100_000, 23_456, 3723.0)),
                 partition(10, Some(SinkReport::default()), None),
             ],
+            losses: vec![LossReport {
+                accepted_at: "2026-01-02T03:04:05Z".to_owned(),
+                id: "1".to_owned(),
+                loss: "records that Kafka's retention has taken; lake: partition 0 [5, 8)".to_owned(),
+            }],
             notices: vec!["something to know".to_owned()],
             problems: vec!["mongo: connection refused".to_owned()],
         };
@@ -164,6 +175,7 @@ mod tests {
           PARTITION  START     END   MONGO  LAG   AGE    LAKE    LAG    AGE
                   0      0  123456  123456    0  0.0s  100000  23456  1h 2m
                  10      0  123456       ?    ?     ?     off
+          passed over, accepted 2026-01-02T03:04:05Z: records that Kafka's retention has taken; lake: partition 0 [5, 8)
           note: something to know
           missing: mongo: connection refused
 

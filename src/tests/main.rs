@@ -13,6 +13,7 @@ mod decoders;
 mod delivery;
 mod faults;
 mod instances;
+mod losses;
 mod readers;
 mod sinks;
 mod support;

@@ -146,7 +146,15 @@ topic = "{name}-clicks"
 
     /// `verify` must hold; its JSON.
     pub fn verify(&self) -> Value {
-        let output = self.output(&["verify", "--json"]);
+        self.verify_with(&[])
+    }
+
+    pub fn verify_stream(&self, stream: &str) -> Value {
+        self.verify_with(&["--stream", stream])
+    }
+
+    fn verify_with(&self, more: &[&str]) -> Value {
+        let output = self.output(&[&["verify", "--json"], more].concat());
         assert!(
             output.status.success(),
             "verify does not hold for {}:\n{}",

@@ -134,7 +134,8 @@ impl Proposal {
     fn judge(&self, entries: &BTreeMap<Entry, i64>) -> Verdict {
         let recorded = |partition: &Partition| {
             let last = entries.get(&Entry::Progress(self.topic.clone(), *partition));
-            last.map(|last| last + 1)
+            // A closed topic's entry is no offset, and equals none.
+            last.map(|last| last.saturating_add(1))
         };
         if self.moves.iter().all(|(p, m)| recorded(p) == Some(m.target)) {
             return Verdict::AtTarget;

@@ -34,7 +34,8 @@ impl LogTail {
         if hint.is_some() && listing.newest_checkpoint().is_none() {
             listing = Listing::read(store, None).await?;
         }
-        if let Some(tail) = Self::load_from(store, app_ids, &listing).await? {
+        if let Some(mut tail) = Self::load_from(store, app_ids, &listing).await? {
+            tail.refresh_tail(store).await?;
             return Ok(Some(tail));
         }
         // No readable checkpoint at the hint or after it: an older one, or the log from its start.
@@ -42,7 +43,20 @@ impl LogTail {
         let listing = Listing::read(store, None).await?;
         let found = Self::load_from(store, app_ids, &listing).await?;
         // A hint without a log is the wreck of a table, no place to begin a new one.
-        found.map(Some).ok_or_else(|| incomplete(store, hinted))
+        let mut tail = found.ok_or_else(|| incomplete(store, hinted))?;
+        tail.refresh_tail(store).await?;
+        Ok(Some(tail))
+    }
+
+    /// The state at an older version; `None` where the log does not reach back so far.
+    pub(super) async fn load_at(store: &Store, app_ids: &AppIds, version: u64) -> Result<Option<Self>, SinkError> {
+        let mut listing = Listing::read(store, None).await?;
+        listing.commits.split_off(&(version + 1));
+        listing.checkpoints.split_off(&(version + 1));
+        if !listing.commits.contains(&0) && listing.newest_checkpoint().is_none() {
+            return Ok(None);
+        }
+        Self::load_from(store, app_ids, &listing).await
     }
 
     /// Takes in all commits after `self.version`; how many there were.
@@ -158,7 +172,7 @@ impl LogTail {
         Ok(tail)
     }
 
-    /// The listed commits after `self.version`, then those that came since the listing.
+    /// The listed commits after `self.version`.
     async fn follow(&mut self, store: &Store, listing: &Listing) -> Result<(), SinkError> {
         listing.expect_commits(store, self.version + 1)?;
         let end = listing.newest().map_or(0, |newest| newest + 1);
@@ -166,10 +180,10 @@ impl LogTail {
         while let Some((version, commit)) = commits.try_next().await? {
             self.apply(version, commit.ok_or_else(|| vanished(store, version))?);
         }
-        drop(commits);
-        self.refresh_tail(store).await
+        Ok(())
     }
 
+    /// The commits that came since the listing.
     async fn refresh_tail(&mut self, store: &Store) -> Result<(), SinkError> {
         while let Some(commit) = read_commit(store, self.version + 1).await? {
             self.apply(self.version + 1, commit);

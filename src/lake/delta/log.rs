@@ -10,12 +10,13 @@
 //! | appends                          | counted and logged                                              |
 //! | restores or overwrites           | damage: rows go, progress stays — silent loss, so we stop       |
 //!
-//! A restore back to a version that held all our rows heals the damage.
+//! A restore back to a version that held all our rows heals the damage; so does a loss that was accepted.
 //! Does not own: reading the files (`load`), our own commits (`commit`).
 
 use std::collections::BTreeMap;
 
 use super::actions::{Commit, CommitInfo, Metadata, Protocol};
+use super::loss::ACCEPT_LOSS;
 use super::names::{AppIds, Entry};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub struct LogTail {
 pub struct Damage {
     pub version: u64,
     pub operation: String,
+    /// The version that a RESTORE went back to, where it says so.
+    pub restored_to: Option<u64>,
 }
 
 /// Commits of others, since loading.
@@ -85,6 +88,9 @@ impl LogTail {
     /// Judges a commit without taking it in (`apply` does both): for commits a checkpoint already covers.
     pub(super) fn notice(&mut self, version: u64, commit: &Commit) {
         if commit.info.affluent.is_some() {
+            if commit.info.operation.as_deref() == Some(ACCEPT_LOSS) {
+                self.damage = None;
+            }
             return;
         }
         // Before our first commit there is nothing of ours to lose.
@@ -100,14 +106,24 @@ impl LogTail {
                 self.foreign.appended += 1;
                 tracing::warn!(version, operation, "another program has added rows to this table");
             }
-            Foreign::Removed => self.damage = self.damage.take().or(Some(Damage { version, operation })),
+            Foreign::Removed => {
+                self.damage = self.damage.take().or(Some(Damage {
+                    version,
+                    operation,
+                    restored_to: None,
+                }))
+            }
             Foreign::Restored(target) => {
                 let intact_before = self.damage.as_ref().map_or(version, |d| d.version);
                 let whole = target.is_some_and(|target| latest <= target && target < intact_before);
                 self.damage = if whole {
                     None
                 } else {
-                    self.damage.take().or(Some(Damage { version, operation }))
+                    self.damage.take().or(Some(Damage {
+                        version,
+                        operation,
+                        restored_to: target,
+                    }))
                 };
             }
         }

@@ -11,6 +11,7 @@ mod checkpoint;
 pub mod commit;
 pub mod load;
 pub mod log;
+pub mod loss;
 pub mod names;
 pub mod spec;
 
@@ -30,12 +31,12 @@ use self::actions::OwnCommit;
 use self::commit::commit_info;
 use self::load::{failed, object_exists};
 use self::log::LogTail;
-use self::names::{AppIds, Entry, commit_path};
+use self::names::{AppIds, CLOSED, Entry, commit_path};
 use self::spec::{TableSpec, plain_protocol};
 use super::store::Store;
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
-use crate::offsets::{Offset, Partition, TopicId};
+use crate::offsets::{Epoch, Offset, Partition, TopicId};
 
 /// `delta.deletedFileRetentionDuration` where a table does not say otherwise.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -55,7 +56,8 @@ pub struct Recorded {
 }
 
 impl Table {
-    /// Opens the stream's table, creates it where there is none, and checks that it is ours.
+    /// Opens the stream's table, creates it where there is none, and checks that it is ours. What has been done to
+    /// its rows is judged later, by [`Table::refresh`].
     pub async fn open_or_create(store: Store, spec: TableSpec) -> Result<Self, SinkError> {
         let app_ids = AppIds::new(&spec.job, &spec.stream);
         let log = match LogTail::load(&store, &app_ids).await? {
@@ -63,7 +65,7 @@ impl Table {
             None => create(&store, &spec, &app_ids).await?,
         };
         let table = Self { store, spec, log };
-        table.check()?;
+        table.check_spec()?;
         Ok(table)
     }
 
@@ -90,6 +92,9 @@ impl Table {
             let Entry::Progress(theirs, partition) = entry else {
                 continue;
             };
+            if *last == CLOSED {
+                continue;
+            }
             if theirs.is_known() && topic.is_known() && theirs != topic {
                 return Err(self.recreated(theirs, topic, *partition, last + 1).into());
             }
@@ -101,10 +106,16 @@ impl Table {
             };
             recorded.insert(*partition, position);
         }
-        if recorded.is_empty() && self.log.has_rows {
+        let closed = self.log.entries.values().any(|last| *last == CLOSED);
+        if recorded.is_empty() && self.log.has_rows && !closed {
             return Err(self.progress_gone().into());
         }
         Ok((effective, recorded))
+    }
+
+    pub fn epoch(&self, topic: &TopicId) -> Epoch {
+        let epoch = self.log.entries.get(&Entry::Epoch(topic.clone()));
+        Epoch(epoch.and_then(|epoch| u8::try_from(*epoch).ok()).unwrap_or_default())
     }
 
     /// How long a file may lie uncommitted before another program's VACUUM could have taken it.
@@ -132,9 +143,13 @@ impl Table {
         Ok(None)
     }
 
+    fn check_spec(&self) -> Result<(), Invariant> {
+        let log = &self.log;
+        self.spec.check(self.store.location(), &log.protocol, &log.metadata)
+    }
+
     fn check(&self) -> Result<(), SinkError> {
-        self.spec
-            .check(self.store.location(), &self.log.protocol, &self.log.metadata)?;
+        self.check_spec()?;
         match &self.log.damage {
             Some(damage) => Err(Invariant::new(
                 format!(

@@ -5,12 +5,14 @@
 //! ```text
 //!  affluent/<job>/<stream>/<topic id>/<partition>        last offset included (next − 1)
 //!  affluent/<job>/<stream>/<topic id>/<partition>/start  offset before the recorded start (start − 1)
+//!  affluent/<job>/<stream>/<topic id>/epoch              epoch of the topic's records; absent: 0
 //!  affluent/<job>/<stream>                               table version of our latest commit
 //! ```
 //!
 //! The second is written once, when a start is adopted: it tells "nothing stored yet" from "one offset
 //! stored", and tells `verify` where to begin. The third lets a restart find what others did to the table
-//! after us even where a checkpoint hides it (see `log`).
+//! after us even where a checkpoint hides it (see `log`). A topic that was re-created under its name is closed:
+//! its partitions' entries are set to [`CLOSED`], which no owner of old can take for the progress it knows.
 
 use object_store::path::Path;
 
@@ -85,7 +87,11 @@ pub enum Entry {
     Latest,
     Progress(TopicId, Partition),
     Start(TopicId, Partition),
+    Epoch(TopicId),
 }
+
+/// Last offset of a partition whose topic is no more.
+pub const CLOSED: i64 = i64::MAX;
 
 impl AppIds {
     pub fn new(job: &str, stream: &str) -> Self {
@@ -100,6 +106,7 @@ impl AppIds {
             Entry::Latest => prefix.clone(),
             Entry::Progress(topic, partition) => format!("{prefix}/{topic}/{partition}"),
             Entry::Start(topic, partition) => format!("{prefix}/{topic}/{partition}/start"),
+            Entry::Epoch(topic) => format!("{prefix}/{topic}/epoch"),
         }
     }
 
@@ -111,7 +118,11 @@ impl AppIds {
         }
         let mut parts = rest.strip_prefix('/')?.split('/');
         let topic = TopicId(parts.next()?.to_owned());
-        let partition = Partition(parts.next()?.parse().ok()?);
+        let second = parts.next()?;
+        if second == "epoch" {
+            return parts.next().is_none().then_some(Entry::Epoch(topic));
+        }
+        let partition = Partition(second.parse().ok()?);
         match (parts.next(), parts.next()) {
             (None, _) => Some(Entry::Progress(topic, partition)),
             (Some("start"), None) => Some(Entry::Start(topic, partition)),
@@ -158,7 +169,12 @@ mod tests {
         let (topic, partition) = (TopicId("q83v_-0AAAAAAAAAAAAAAA".into()), Partition(7));
         let progress = Entry::Progress(topic.clone(), partition);
         assert_eq!(names.format(&progress), "affluent/shop/sales/q83v_-0AAAAAAAAAAAAAAA/7");
-        for entry in [progress, Entry::Start(topic, partition), Entry::Latest] {
+        for entry in [
+            progress,
+            Entry::Start(topic.clone(), partition),
+            Entry::Epoch(topic),
+            Entry::Latest,
+        ] {
             assert_eq!(names.parse(&names.format(&entry)), Some(entry));
         }
         for foreign in [
@@ -166,6 +182,7 @@ mod tests {
             "affluent/shop/sales/t/x",
             "spark-query",
             "affluent/shop/sales/t",
+            "affluent/shop/sales/t/epoch/1",
         ] {
             assert_eq!(names.parse(foreign), None, "{foreign}");
         }

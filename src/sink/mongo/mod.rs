@@ -18,6 +18,7 @@ mod document;
 mod element;
 mod error;
 mod insert;
+mod loss;
 mod progress;
 mod statements;
 mod topology;
@@ -39,6 +40,7 @@ use crate::batch::Batch;
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
+use crate::loss::{Loss, Standing};
 use crate::offsets::{Offset, Partition, Progress, TopicId};
 use crate::rollup::Rollup;
 
@@ -200,6 +202,14 @@ impl Sink for MongoSink {
             }
             Err(error) => Err(error.classify("record where to begin")),
         }
+    }
+
+    async fn standing(&mut self) -> Result<Standing, SinkError> {
+        Ok(loss::standing(&self.read_known().await?))
+    }
+
+    async fn accept(&mut self, standing: &Standing, loss: &Loss) -> Result<(), SinkError> {
+        self.accept_loss(standing, loss).await
     }
 
     fn begin(&mut self, progress: &Progress) {

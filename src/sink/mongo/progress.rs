@@ -54,6 +54,25 @@ pub struct ProgressDocument {
     pub schema: String,
     pub rollups: String,
     pub updated_at: DateTime,
+    /// What an operator let this partition pass over, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<PassedOver>,
+}
+
+/// One partition's share of a [`crate::loss::Loss`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The loss's: the same in the lake's record of it.
+    pub id: String,
+    pub accepted_at: DateTime,
+    /// In words.
+    pub loss: String,
+    /// The topic whose offsets these are; absent ends are not known.
+    pub topic_id: TopicId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Offset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Offset>,
 }
 
 impl ProgressDocument {
@@ -168,6 +187,7 @@ impl Identity {
             schema: self.schema.clone(),
             rollups: self.rollups.clone(),
             updated_at: DateTime::now(),
+            losses: Vec::new(),
         }
     }
 
@@ -204,7 +224,7 @@ impl Identity {
         if stored.topic_id != *topic_id && stored.topic_id.is_known() && topic_id.is_known() {
             return stop(
                 format!(
-                    "topic {} was created anew: its id is {topic_id}, the progress of {} counts offsets of {}",
+                    "topic {} was re-created: its id is {topic_id}, the progress of {} counts offsets of {}",
                     self.topic, stored.id, stored.topic_id
                 ),
                 "give the new topic's data a stream of its own (name, mongo collection, lake table); its offsets \

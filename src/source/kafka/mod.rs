@@ -13,9 +13,11 @@
 //!  rebalance ─▶ batch + flush down the pipeline, wait a while ─▶ unassign ─▶ Event::Revoked
 //! ```
 
+mod client;
 mod context;
 mod cut;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
@@ -29,6 +31,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use self::client::consumer_config;
 use self::context::{Context, Rebalance};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
@@ -36,8 +39,7 @@ use super::{Command, Cutting, Event, Flush, FlushDone, Item};
 use crate::batch::Session;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::health::{Part, StreamHealth};
-use crate::kafka::client_config;
-use crate::offsets::{Epoch, Partition, Progress};
+use crate::offsets::{Epoch, Partition, Progress, TopicId};
 use crate::sink::Reason;
 use crate::telemetry;
 
@@ -94,6 +96,8 @@ impl KafkaSource {
             commands: receiver,
             assigned: BTreeMap::new(),
             grant: 0,
+            topic_id: TopicId::unknown(),
+            topic_changes: Cell::new(None),
             epoch: Epoch::default(),
             outbox: VecDeque::new(),
             blocked: None,
@@ -126,41 +130,6 @@ impl KafkaSource {
     }
 }
 
-/// Ours first, then the user's: properties we own are refused by the configuration.
-fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> rdkafka::ClientConfig {
-    let mut config = client_config(kafka);
-    let mut ours = |key: &str, value: &str| {
-        config.set(key, value);
-    };
-    ours("group.id", &kafka.group);
-    ours("enable.auto.commit", "false");
-    ours("enable.auto.offset.store", "false");
-    ours("auto.offset.reset", "error");
-    ours("enable.partition.eof", "true");
-    ours("isolation.level", "read_committed");
-    // Throughput: prefetch by bytes, not by the default 100,000 messages; ask again soon after a full queue
-    // (default 1 s caps the rate).
-    let mut default = |key: &str, value: &str| {
-        if !kafka.properties.contains_key(key) {
-            config.set(key, value);
-        }
-    };
-    if kafka.properties.get("group.protocol").is_none_or(|p| p == "classic") {
-        default("partition.assignment.strategy", "cooperative-sticky");
-    }
-    default("queued.min.messages", "1000000");
-    default("queued.max.messages.kbytes", "32768");
-    default("fetch.queue.backoff.ms", "20");
-    default("fetch.message.max.bytes", "4194304");
-    default("fetch.wait.max.ms", "100");
-    default("topic.metadata.refresh.interval.ms", "30000");
-    // A static member's name must be unique in the group, and every stream is a member of its own.
-    if let Some(id) = kafka.properties.get("group.instance.id") {
-        config.set("group.instance.id", format!("{id}-{}", stream.name));
-    }
-    config
-}
-
 struct Fetcher {
     consumer: BaseConsumer<Context>,
     stream: String,
@@ -173,6 +142,9 @@ struct Fetcher {
     /// …and with which grant.
     assigned: BTreeMap<Partition, u64>,
     grant: u64,
+    /// What the positions count offsets of, and at which change of the client's own id it was found to be that.
+    topic_id: TopicId,
+    topic_changes: Cell<Option<u64>>,
     epoch: Epoch,
     /// Cut and not yet taken by the pipeline, with its bytes; a batch in front may wait for the budget.
     outbox: VecDeque<(Item, usize)>,
@@ -236,10 +208,13 @@ impl Fetcher {
             Command::Fetch {
                 session,
                 grant,
+                topic_id,
                 epoch,
                 from,
                 ends,
             } => {
+                self.topic_id = topic_id;
+                self.topic_changes.set(None);
                 self.epoch = epoch;
                 self.fetch(session, grant, from, ends);
             }
@@ -320,6 +295,7 @@ impl Fetcher {
         for _ in 0..BURST {
             match self.consumer.poll(timeout) {
                 None => break,
+                Some(_) if self.is_another_topic() => return self.leave_topic(),
                 Some(Ok(message)) => {
                     let partition = message.partition();
                     let taken = self.cutter.take(&message);
@@ -338,6 +314,28 @@ impl Fetcher {
         }
     }
 
+    /// Is what was just polled of another topic than the one whose offsets we count?
+    fn is_another_topic(&self) -> bool {
+        let changes = self.consumer.context().topic_changes();
+        if self.topic_changes.get() == Some(changes) {
+            return false;
+        }
+        let theirs = self.consumer.context().topic_id();
+        let same = theirs.is_none_or(|id| id == self.topic_id || !id.is_known() || !self.topic_id.is_known());
+        if same {
+            self.topic_changes.set(Some(changes));
+        }
+        !same
+    }
+
+    /// Nothing of the new topic is taken.
+    fn leave_topic(&mut self) {
+        if !self.cutter.positions().is_empty() {
+            self.unfetch();
+            self.tell(Event::LogMoved(format!("topic {} was re-created", self.topic)));
+        }
+    }
+
     fn poll_error(&mut self, error: KafkaError) {
         match error {
             KafkaError::PartitionEOF(partition) => {
@@ -351,7 +349,7 @@ impl Fetcher {
                 self.tell(Event::Fatal(format!("Kafka client of topic {}: {code}", self.topic)));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-                self.tell(Event::OffsetOutOfRange(format!(
+                self.tell(Event::LogMoved(format!(
                     "Kafka no longer holds an offset of topic {} that has to be read next",
                     self.topic
                 )));

@@ -130,7 +130,7 @@ async fn an_overwrite_by_others_stops_us_while_running_and_at_the_next_start() {
     let remove = json!({"remove": {"path": "x", "dataChange": true}});
     objects.set(&log_file(3), &format!("{info}\n{remove}\n")).await;
     assert!(stopped(table.refresh().await).what.contains("version 3"));
-    assert!(stopped(try_open(&objects).await).what.contains("WRITE"));
+    assert!(stopped(open(&objects).await.refresh().await).what.contains("WRITE"));
     let undo = json!({"commitInfo": {"operation": "RESTORE", "operationParameters": {"version": 2}}});
     objects.set(&log_file(4), &format!("{undo}\n")).await;
     assert_eq!(next(&open(&objects).await, P0), Some(5));

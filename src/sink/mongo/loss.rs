@@ -1,0 +1,160 @@
+//! Recording an accepted loss in MongoDB: one transaction over all progress documents of the stream.
+//!
+//! Owns: each document's share of the record, and the step over it.
+//! Does not own: the judgement of what is lost (`crate::loss`); whose offsets the documents count afterwards
+//! (the loss says it).
+//!
+//! Tried once: whatever comes back, the next look at the documents tells whether the record, by its id, is in.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, DateTime, Document, doc, serialize_to_bson};
+use mongodb::ClientSession;
+use mongodb::options::ReadConcern;
+
+use super::error::{CallError, call};
+use super::progress::{PROGRESS_COLLECTION, PassedOver, ProgressDocument, majority, primary};
+use super::{MongoSink, progress};
+use crate::error::SinkError;
+use crate::failpoint;
+use crate::loss::{Cause, Loss, Standing};
+use crate::offsets::Partition;
+use crate::sink::SinkName;
+
+/// What the documents say, together.
+pub(super) fn standing(stored: &BTreeMap<Partition, ProgressDocument>) -> Standing {
+    // They move together; while a topic id is being filled in, the known one counts.
+    let topics = || stored.values().map(|document| &document.topic_id);
+    let losses = stored.values().flat_map(|document| &document.losses);
+    Standing {
+        topic_id: topics().find(|id| id.is_known()).or_else(|| topics().next()).cloned(),
+        epoch: stored.values().map(|document| document.epoch).max().unwrap_or_default(),
+        progress: stored
+            .iter()
+            .map(|(partition, document)| (*partition, document.next))
+            .collect(),
+        losses: losses.map(|loss| (loss.id.clone(), None)).collect(),
+        removed: None,
+    }
+}
+
+impl MongoSink {
+    pub(super) async fn accept_loss(&mut self, expected: &Standing, loss: &Loss) -> Result<(), SinkError> {
+        let stored = self.read_known().await?;
+        if standing(&stored) != *expected {
+            return Err(self.changed_meanwhile());
+        }
+        failpoint!("mongo.accept.before");
+        let mut session = self.begin_transaction().await.map_err(|e| e.classify(ATTEMPTED))?;
+        let moved = self.move_over(&mut session, &stored, loss).await?;
+        if moved != stored.len() as u64 {
+            let _ = session.abort_transaction().await;
+            return Err(self.changed_meanwhile());
+        }
+        call(session.commit_transaction())
+            .await
+            .map_err(|e| e.classify(ATTEMPTED))?;
+        failpoint!("mongo.accept.after");
+        self.known = self.read_known().await?;
+        Ok(())
+    }
+
+    async fn begin_transaction(&self) -> Result<ClientSession, CallError> {
+        let mut session = call(self.client.start_session()).await?;
+        let begin = session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .selection_criteria(primary());
+        call(begin).await?;
+        Ok(session)
+    }
+
+    /// Every document found unchanged is moved; answers with their number. Partitions that only the new topic has
+    /// begin here, so that both sinks begin them at the same offset.
+    async fn move_over(
+        &self,
+        session: &mut ClientSession,
+        stored: &BTreeMap<Partition, ProgressDocument>,
+        loss: &Loss,
+    ) -> Result<u64, SinkError> {
+        let updates: Vec<Bson> = (stored.iter())
+            .map(|(partition, document)| {
+                let mut found = document.fence();
+                found.insert("next", document.next);
+                doc! { "q": found, "u": change(*partition, document, loss) }.into()
+            })
+            .collect();
+        let update = doc! { "update": PROGRESS_COLLECTION, "updates": updates };
+        let reply = call(self.database.run_command(update).session(&mut *session)).await;
+        let reply = reply.map_err(|e| e.classify(ATTEMPTED))?;
+        if let Cause::TopicRecreated { starts, .. } = &loss.cause {
+            let new = starts.iter().filter(|start| !stored.contains_key(&start.partition));
+            let documents: Vec<ProgressDocument> = new
+                .map(|start| {
+                    let mut document = self
+                        .identity
+                        .begin(start.partition, start.offset, &loss.topic_id, stored);
+                    document.epoch = loss.epoch;
+                    document
+                })
+                .collect();
+            if !documents.is_empty() {
+                let collection = progress::collection(&self.database);
+                let insert = collection.insert_many(documents).session(&mut *session);
+                call(insert).await.map_err(|e| e.classify(ATTEMPTED))?;
+            }
+        }
+        Ok(match reply.get("n") {
+            Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+            Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+            _ => 0,
+        })
+    }
+
+    fn changed_meanwhile(&self) -> SinkError {
+        SinkError::Infrastructure(anyhow::anyhow!(
+            "another instance has changed the progress of stream {} in mongodb meanwhile",
+            self.identity.stream
+        ))
+    }
+}
+
+const ATTEMPTED: &str = "record a loss";
+
+/// What the loss makes of one progress document.
+fn change(partition: Partition, document: &ProgressDocument, loss: &Loss) -> Document {
+    let mut set = Document::new();
+    let recreated = matches!(loss.cause, Cause::TopicRecreated { .. });
+    // An owner of old may have stored some of it after all: within one topic progress never goes back.
+    let target = loss.target(SinkName::Mongo, partition);
+    if let Some(target) = target.filter(|target| recreated || *target > document.next) {
+        set.insert("next", target);
+        if recreated {
+            set.insert("start", target);
+            set.insert("topic_id", &loss.topic_id.0);
+            set.insert("epoch", i32::from(loss.epoch.0));
+        }
+    }
+    let record = serialize_to_bson(&passed_over(partition, document, loss)).expect("a record of plain values");
+    let mut change = doc! { "$push": { "losses": record }, "$currentDate": { "updated_at": true } };
+    if !set.is_empty() {
+        change.insert("$set", set);
+    }
+    change
+}
+
+fn passed_over(partition: Partition, document: &ProgressDocument, loss: &Loss) -> PassedOver {
+    let skipped = loss.skipped_by(SinkName::Mongo).find(|s| s.partition == partition);
+    let recreated = matches!(loss.cause, Cause::TopicRecreated { .. });
+    let to = skipped.and_then(|skipped| skipped.to);
+    let lost_here = recreated || skipped.is_some();
+    PassedOver {
+        id: loss.id.clone(),
+        accepted_at: DateTime::from_millis(loss.accepted_at.timestamp_millis()),
+        loss: loss.cause.to_string(),
+        topic_id: document.topic_id.clone(),
+        from: lost_here.then(|| to.map_or(document.next, |to| to.min(document.next))),
+        to,
+    }
+}

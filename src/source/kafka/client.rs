@@ -1,0 +1,52 @@
+//! Properties of a stream's consumer.
+//!
+//! Owns: what exactly once and throughput demand of librdkafka, beside what every client of this program sets
+//! (`crate::kafka`). Does not own: refusing a user's property that contradicts it (`config`).
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use super::context::TOPIC_ID_DEBUG;
+use crate::config::{KafkaConfig, StreamConfig};
+use crate::kafka::client_config;
+
+/// Ours first, then the user's: properties we own are refused by the configuration.
+pub(super) fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> ClientConfig {
+    let mut config = client_config(kafka);
+    let mut ours = |key: &str, value: &str| {
+        config.set(key, value);
+    };
+    ours("group.id", &kafka.group);
+    ours("enable.auto.commit", "false");
+    ours("enable.auto.offset.store", "false");
+    ours("auto.offset.reset", "error");
+    ours("enable.partition.eof", "true");
+    ours("isolation.level", "read_committed");
+    // Throughput: prefetch by bytes, not by the default 100,000 messages; ask again soon after a full queue
+    // (default 1 s caps the rate).
+    let mut default = |key: &str, value: &str| {
+        if !kafka.properties.contains_key(key) {
+            config.set(key, value);
+        }
+    };
+    if kafka.properties.get("group.protocol").is_none_or(|p| p == "classic") {
+        default("partition.assignment.strategy", "cooperative-sticky");
+    }
+    default("queued.min.messages", "1000000");
+    default("queued.max.messages.kbytes", "32768");
+    default("fetch.queue.backoff.ms", "20");
+    default("fetch.message.max.bytes", "4194304");
+    default("fetch.wait.max.ms", "100");
+    default("topic.metadata.refresh.interval.ms", "30000");
+    // Only its debug log tells that a topic was re-created.
+    let debug = match kafka.properties.get("debug") {
+        Some(theirs) => format!("{theirs},{TOPIC_ID_DEBUG}"),
+        None => TOPIC_ID_DEBUG.to_owned(),
+    };
+    config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+    // A static member's name must be unique in the group, and every stream is a member of its own.
+    if let Some(id) = kafka.properties.get("group.instance.id") {
+        config.set("group.instance.id", format!("{id}-{}", stream.name));
+    }
+    config
+}
