@@ -31,7 +31,7 @@ The JSON document (fields may be added; null is unknown, never zero):
       partition, log_start, log_end (last stable offset), lag_records, lag_seconds
       mongo, lake         null where the stream does not use the sink, else
                           { next (offset; null: nothing recorded yet), lag_records, lag_seconds }
-    notices[]             worth knowing: progress outside the log, a topic created anew
+    notices[]             worth knowing: progress outside the log, a topic re-created
     problems[]            services that did not answer, and why
 
 Exit codes: 0 every service answered, 3 one is missing (what the others say is printed).";

@@ -87,7 +87,7 @@ fn side(answer: Result<Option<Entries>, String>, sink: &str, seen: &mut Observed
     let (progress, others) = of_topic(entries, seen.topic_id.as_ref());
     for id in others {
         seen.notices.push(format!(
-            "{sink} also holds progress of a topic with id {id}: the topic was created anew"
+            "{sink} also holds progress of a topic with id {id}: the topic was re-created"
         ));
     }
     Side::Known(progress)

@@ -230,7 +230,7 @@ fn out_of_bounds(partition: &PartitionReport) -> Vec<String> {
             "partition {number}: {name} goes on at {next}, but the log starts at {start}: records [{next}, {start}) are gone"
         )),
         next if next > end => Some(format!(
-            "partition {number}: {name} goes on at {next}, beyond the log's end {end}: was the log cut or the topic created anew?"
+            "partition {number}: {name} goes on at {next}, beyond the log's end {end}: was the log cut or the topic re-created?"
         )),
         _ => None,
     };

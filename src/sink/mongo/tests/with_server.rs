@@ -504,7 +504,7 @@ async fn whatever_does_not_match_the_recorded_progress_stops() {
 
     let recreated = TopicId("zzzzzzzzzzzzzzzzzzzzzz".into());
     let text = invariant(sink.progress(&recreated, &partitions).await.expect_err("refused"));
-    assert!(text.contains("created anew"), "{text}");
+    assert!(text.contains("re-created"), "{text}");
     sink.progress(&TopicId::unknown(), &partitions)
         .await
         .expect("an unknown id is no re-creation");
