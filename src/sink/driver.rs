@@ -452,6 +452,15 @@ impl<S: Sink> Driver<S> {
             }
             // Held: `note` has said so, the next look comes by itself.
             Err(SinkError::Infrastructure(_)) => {}
+            // Judged by the coordinator against the topic as it is now: the one that was given to us may be no more.
+            Err(SinkError::Invariant(invariant)) => {
+                tracing::warn!(
+                    stream = self.stream,
+                    "looking at topic and progress again: {}",
+                    invariant.what
+                );
+                self.lose();
+            }
             Err(error) => self.give_up(error),
         }
     }
@@ -473,10 +482,17 @@ impl<S: Sink> Driver<S> {
                     self.health.held(self.part, &lost_or_held);
                 }
                 telemetry::ownership_lost(&self.stream, sink, &lost_or_held);
-                if let Some(session) = self.session {
-                    self.tell(Event::Lost { sink, session });
-                }
+                self.lose();
             }
+        }
+        self.discard();
+    }
+
+    /// The coordinator begins a new session, which reads progress again.
+    fn lose(&mut self) {
+        if let Some(session) = self.session {
+            let sink = self.sink.name();
+            self.tell(Event::Lost { sink, session });
         }
         self.discard();
     }

@@ -202,7 +202,7 @@ fn a_recreated_topic_goes_on_in_the_next_epoch_wherever_the_record_was_cut_off()
         produce(&job, 1_000);
         job.ok(ONCE);
         recreate(&job, 1_500);
-        stops_and_names(&job, &["re-created", "topic id"]);
+        stops_and_names(&job, &["re-created", "its id is"]);
         assert_eq!(sales_stored(&job), 1_000);
 
         let killed = job

@@ -14,7 +14,7 @@ use mongodb::options::ReadConcern;
 
 use super::error::{CallError, call};
 use super::progress::{PROGRESS_COLLECTION, PassedOver, ProgressDocument, majority, primary};
-use super::{MongoSink, progress};
+use super::{MongoSink, abandoned, progress};
 use crate::error::SinkError;
 use crate::failpoint;
 use crate::loss::{Cause, Loss, Standing};
@@ -45,6 +45,8 @@ impl MongoSink {
             return Err(self.changed_meanwhile());
         }
         failpoint!("mongo.accept.before");
+        // An owner that was stopped in the middle of a transaction would be in the way.
+        abandoned::kill(&self.client, &self.mark).await;
         let mut session = self.begin_transaction().await.map_err(|e| e.classify(ATTEMPTED))?;
         let moved = self.move_over(&mut session, &stored, loss).await?;
         if moved != stored.len() as u64 {
