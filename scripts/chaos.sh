@@ -72,7 +72,7 @@ clean_up() {
     fi
     [ -z "$player" ] || kill -KILL -- "-$player" 2>/dev/null || true
     "$clone/scripts/stack.sh" down --kill >&2 || true
-    if [ "$code" = 1 ] || [ $keep = yes ]; then
+    if [ "$code" = 1 ] || [ "$keep" = yes ]; then
         echo "chaos: logs, lake and the services' data are in $work" >&2
     else
         rm -rf "$work"
