@@ -5,6 +5,7 @@
 #   scripts/chaos.sh --rounds 200             the long run, about an hour
 #   scripts/chaos.sh --seed 7                 the faults of that seed again: kinds, victims, moments, durations
 #   scripts/chaos.sh --json FILE              the figures as one JSON document too
+#       --only KIND        these kinds of fault only (repeatable), as docs/chaos.md names them
 #       --rate N           records per second, sales and clicks together      default 1200
 #       --verify-every N   verify after so many rounds, while the job runs    default 25
 #

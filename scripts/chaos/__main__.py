@@ -23,7 +23,7 @@ import time
 import figures
 from faults import GUEST, Faults
 from kafka import Broker
-from plan import FIRST_PARTITIONS, INSTANCES, TOPICS, plan
+from plan import FIRST_PARTITIONS, INSTANCES, KINDS, TOPICS, plan
 from processes import Findings, Instance, Producer, Service, tail
 from proxy import Proxy
 from watch import SINKS, Watch, get
@@ -38,6 +38,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="scripts/chaos.sh")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--only", action="append", default=[], choices=[kind.name for kind in KINDS])
     parser.add_argument("--rate", type=int, default=1200)
     parser.add_argument("--verify-every", type=int, default=25)
     parser.add_argument("--json", type=pathlib.Path)
@@ -73,7 +74,7 @@ class Run:
     async def play(self):
         try:
             await self._start()
-            for round_ in plan(self.options.seed, self.options.rounds):
+            for round_ in plan(self.options.seed, self.options.rounds, self.options.only):
                 await self._round(round_)
                 if not self.findings and round_.number % self.options.verify_every == 0 and round_.number < self.options.rounds:
                     await self._verify("so far")

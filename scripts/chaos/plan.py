@@ -49,6 +49,8 @@ KINDS = (
     Kind("net-delay", 1, (2, 6), ANY_OF_THEM, (20, 300), "ms"),  # each way, each piece
     Kind("net-cut-reply", 2, (2, 5), ANY_OF_THEM, (1, 4000), "bytes"),  # each connection ends after so much of its replies
 )
+# What comes instead of a partition where a topic has enough.
+FULL = next(kind for kind in KINDS if kind.name == "join")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +86,10 @@ class Round:
         return self.first.kind if self.second is None else "two at once"
 
 
-def plan(seed, rounds):
+def plan(seed, rounds, only=()):
+    """`only`: names of kinds, all of them when empty."""
     dice = random.Random(seed)
-    draw = _Deck(dice).draw
+    draw = _Deck(dice, [kind for kind in KINDS if not only or kind.name in only]).draw
     planned = []
     for number in range(1, rounds + 1):
         first, second, during_recovery = draw(), None, False
@@ -99,28 +102,29 @@ def plan(seed, rounds):
 
 
 class _Deck:
-    def __init__(self, dice):
+    def __init__(self, dice, kinds):
         self.dice = dice
+        self.kinds = kinds
         self.cards = []
         self.partitions = dict.fromkeys(TOPICS, FIRST_PARTITIONS)
 
     def draw(self):
-        while True:
-            if not self.cards:
-                self.cards = [kind for kind in KINDS for _ in range(kind.weight)]
-                self.dice.shuffle(self.cards)
-            kind = self.cards.pop()
-            victim = self.dice.choice(kind.victims) if kind.victims else ""
-            if kind.name == "add-partition":
-                # More would only make every later round slower.
-                if self.partitions[victim] == MOST_PARTITIONS:
-                    continue
+        if not self.cards:
+            self.cards = [kind for kind in self.kinds for _ in range(kind.weight)]
+            self.dice.shuffle(self.cards)
+        kind = self.cards.pop()
+        victim = self.dice.choice(kind.victims) if kind.victims else ""
+        if kind.name == "add-partition":
+            # More than so many would only make every later round slower.
+            if self.partitions[victim] == MOST_PARTITIONS:
+                kind, victim = FULL, ""
+            else:
                 self.partitions[victim] += 1
-            return Fault(
-                kind.name,
-                victim,
-                wait=round(self.dice.uniform(0, 2), 2),
-                hold=round(self.dice.uniform(*kind.hold), 2),
-                amount=self.dice.randint(*kind.amount),
-                unit=kind.unit,
-            )
+        return Fault(
+            kind.name,
+            victim,
+            wait=round(self.dice.uniform(0, 2), 2),
+            hold=round(self.dice.uniform(*kind.hold), 2),
+            amount=self.dice.randint(*kind.amount),
+            unit=kind.unit,
+        )
