@@ -37,7 +37,6 @@ if [ -z "$affluent" ]; then
     (cd "$clone" && cargo build --release)
     affluent=$CARGO_TARGET_DIR/release/affluent
 fi
-affluent=$(realpath "$affluent")
 need_python
 python=$("$clone/scripts/python.sh" stack)
 
@@ -51,6 +50,8 @@ else
     keep=no
     work=$(mktemp -d "${TMPDIR:-/tmp}/affluent-chaos.XXXXXX")
 fi
+# A build in the meantime must not change what is being judged.
+cp "$affluent" "$work/affluent"
 read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(python3 -c '
 import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
@@ -114,7 +115,7 @@ TOML
 
 # A process group of its own, so that nothing it started can be left behind.
 set -m
-"$python" "$clone/scripts/chaos" "$@" --affluent "$affluent" --config "$work/affluent.toml" --work "$work" \
+"$python" "$clone/scripts/chaos" "$@" --affluent "$work/affluent" --config "$work/affluent.toml" --work "$work" \
     --stack "$clone/scripts/stack.sh" --kafka-port "$AFFLUENT_KAFKA_PORT" --mongo-port "$AFFLUENT_MONGO_PORT" &
 player=$!
 set +m

@@ -116,7 +116,7 @@ class Run:
         if seconds is not None:
             self.measured.append((round_.kind, seconds))
         outcome = "not recovered" if seconds is None else f"recovered in {seconds:.1f} s"
-        self.say(f"round {round_.number:3}  {round_!s:<72}  {outcome}")
+        self.say(f"round {round_.number:3}  {round_!s:<72}  {outcome:<21} peak RSS {self._peak_rss_mib()} MiB")
 
     async def _recovered(self, since):
         """Seconds until both sinks have passed the log's present end; `None` if they do not."""
@@ -167,7 +167,8 @@ class Run:
             instance.wanted = False
             await instance.terminate()
         self.watching.cancel()
-        await self._verify("at the end")
+        if self.verify is None or self.verify["holds"]:
+            await self._verify("at the end")
         if self.verify is not None and self.verify["behind"] and not self.findings:
             self.findings.add(f"{self.verify['behind']} offsets are not in a sink although progress was told to be there")
 
@@ -180,10 +181,11 @@ class Run:
         if code not in (0, 1):
             self.findings.add(f"verify ended with {code}", self.work / "verify.log")
             return
-        self.verify = figures.verified(json.loads(log.read_text()))
+        report = json.loads(log.read_text())
+        self.verify = figures.verified(report)
         self.say(f"verify {when}: {'holds' if code == 0 else 'DOES NOT HOLD'}, {self.verify['records']:,} records, {time.monotonic() - started:.0f} s")
         if code != 0:
-            self.findings.add(f"verify does not hold, see {log}", log)
+            self.findings.add(f"verify does not hold: {figures.wrong(report)} (all of it: {log})")
 
     def document(self):
         logs = [instance.log for instance in self.instances if instance.log.exists()]
@@ -200,8 +202,11 @@ class Run:
             "verify": self.verify,
             **figures.from_logs(logs),
             "producer_restarts": sum(producer.restarts for producer in self.load),
-            "peak_rss_mib": max((instance.peak_rss_kib for instance in self.instances), default=0) // 1024,
+            "peak_rss_mib": self._peak_rss_mib(),
         }
+
+    def _peak_rss_mib(self):
+        return max((instance.peak_rss_kib for instance in self.instances), default=0) // 1024
 
 
 def free_ports(count):

@@ -56,6 +56,24 @@ def verified(report):
     return {**sums, **wrong}
 
 
+def wrong(report):
+    """What `affluent verify --json` holds against each stream, with one example of each kind."""
+    found = []
+    for stream in report["streams"]:
+        name = stream["stream"]
+        found += [f"{name}: {problem}" for problem in stream["problems"]]
+        for sink in ("mongo", "lake"):
+            for kind, examples in stream[sink]["examples"].items():
+                found.append(f"{name} in {sink}: {stream[sink].get(kind)} {kind}, such as {examples[0]}")
+        for rollup in stream["rollups"]:
+            off = {kind: rollup[kind] for kind in ("missing", "foreign", "unequal") if rollup[kind]}
+            if off:
+                found.append(f"rollup {rollup['name']}: groups {off}")
+        if stream["dead_letters"]["missing"]:
+            found.append(f"{name}: {stream['dead_letters']['missing']} dead letters missing")
+    return "; ".join(found)
+
+
 def table(document):
     faults, recovery_ = document["faults"], document["recovery_seconds"]
     lines = [f"{'recovery, seconds':<22}{'rounds':>8}{'median':>9}{'p95':>9}{'worst':>9}"]
