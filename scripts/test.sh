@@ -6,6 +6,7 @@
 #
 #   services: scripts/stack.sh on free ports, in a temporary folder, taken down at the end
 #         → cargo build, cargo test (release profile: the one whose dependencies are compiled anyway)
+#         → scripts/chaos.sh, a short run on services of its own (only without arguments)
 #
 # Variables, set here for the tests unless they are set already:
 #   AFFLUENT_TEST_KAFKA    broker's address; with AFFLUENT_TEST_MONGO set too, no stack is started
@@ -50,5 +51,11 @@ AFFLUENT_TEST_PYTHON=${AFFLUENT_TEST_PYTHON:-$(scripts/python.sh checks)}
 export AFFLUENT_TEST_PYTHON
 
 # Unit tests that need a server are ignored by a plain `cargo test`.
-[ $# -gt 0 ] || set -- -- --include-ignored
+everything=no
+[ $# -gt 0 ] || { everything=yes; set -- -- --include-ignored; }
 cargo test --release --features failpoints "$@" </dev/null
+
+if [ $everything = yes ]; then
+    # A seed whose twelve rounds hold every kind of fault.
+    AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/chaos.sh --rounds 12 --seed 91
+fi
