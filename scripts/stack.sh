@@ -17,6 +17,8 @@
 #   AFFLUENT_STACK_MODE              native | docker                default: what the machine has
 #   AFFLUENT_KAFKA_PORT              broker                         default 9092
 #   AFFLUENT_KAFKA_CONTROLLER_PORT   KRaft controller               default the broker's port + 1
+#   AFFLUENT_KAFKA_PROXIED_PORT      a second listener, for clients behind a proxy (native only)   default none
+#   AFFLUENT_KAFKA_PROXY_PORT        the proxy's port: what that listener tells clients to connect to
 #   AFFLUENT_KAFKA_HEAP              broker's heap                  default 512m
 #   AFFLUENT_MONGO_PORT              mongod                         default 27017
 #   AFFLUENT_MONGO_CACHE_GB          WiredTiger's cache             default 1
@@ -61,6 +63,7 @@ usage() { sed -n '2,/^set -euo/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 # Flags of the environment first, then what this folder was started with, then the defaults.
 remembered_settings() {
     local remembered_kafka='' remembered_controller='' remembered_mongo='' remembered_mode=''
+    local remembered_proxied='' remembered_proxy=''
     # shellcheck source=/dev/null
     [ -f "$dir/settings" ] && . "$dir/settings"
     kafka_port=${AFFLUENT_KAFKA_PORT:-${remembered_kafka:-9092}}
@@ -69,6 +72,8 @@ remembered_settings() {
         controller_port=$remembered_controller
     fi
     controller_port=${controller_port:-$((kafka_port + 1))}
+    proxied_port=${AFFLUENT_KAFKA_PROXIED_PORT:-$remembered_proxied}
+    proxy_port=${AFFLUENT_KAFKA_PROXY_PORT:-$remembered_proxy}
     mongo_port=${AFFLUENT_MONGO_PORT:-${remembered_mongo:-27017}}
     mode=${AFFLUENT_STACK_MODE:-${remembered_mode:-}}
     case $mode in
@@ -76,12 +81,17 @@ remembered_settings() {
         '') if docker_answers; then mode=docker; else mode=native; fi ;;
         *) fail 2 "AFFLUENT_STACK_MODE=$mode: native or docker" ;;
     esac
+    [ "${proxied_port:+set}" = "${proxy_port:+set}" ] ||
+        fail 2 "AFFLUENT_KAFKA_PROXIED_PORT and AFFLUENT_KAFKA_PROXY_PORT go together"
+    [ "$mode" = native ] || [ -z "$proxied_port" ] || fail 2 "AFFLUENT_KAFKA_PROXIED_PORT needs AFFLUENT_STACK_MODE=native"
 }
 
 remember_settings() {
     cat >"$dir/settings" <<EOF
 remembered_kafka=$kafka_port
 remembered_controller=$controller_port
+remembered_proxied=$proxied_port
+remembered_proxy=$proxy_port
 remembered_mongo=$mongo_port
 remembered_mode=$mode
 EOF
@@ -270,15 +280,22 @@ prepare_kafka() {
     ensure_kafka_jars
     running_pid kafka >/dev/null && return
     mkdir -p "$dir/kafka"
+    # A client goes on with the address the broker tells it, past any proxy: one listener tells the proxy's.
+    local proxied='' proxied_as='' proxied_map=''
+    if [ -n "$proxied_port" ]; then
+        proxied=,PROXIED://127.0.0.1:$proxied_port
+        proxied_as=,PROXIED://127.0.0.1:$proxy_port
+        proxied_map=,PROXIED:PLAINTEXT
+    fi
     cat >"$dir/kafka.properties" <<EOF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller_port
-listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port
-advertised.listeners=PLAINTEXT://127.0.0.1:$kafka_port
+listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port$proxied
+advertised.listeners=PLAINTEXT://127.0.0.1:$kafka_port$proxied_as
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT$proxied_map
 log.dirs=$dir/kafka
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4

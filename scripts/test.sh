@@ -13,7 +13,8 @@
 #   AFFLUENT_TEST_MONGO    MongoDB's URI (a replica set)
 #   AFFLUENT_TEST_PYTHON   a Python with deltalake, pyarrow, duckdb and pymongo
 #   AFFLUENT_STACK_DIR, AFFLUENT_*_PORT   of the stack this script starts, so that a test may use
-#                          scripts/stack.sh kafka-tool, or stop and start a service
+#                          scripts/stack.sh kafka-tool, or stop and start a service, or put a proxy before Kafka
+#                          (AFFLUENT_KAFKA_PROXIED_PORT, AFFLUENT_KAFKA_PROXY_PORT)
 #   AFFLUENT_CACHE         downloads, as in scripts/stack.sh
 #   CARGO_TARGET_DIR       default $AFFLUENT_CACHE/target
 set -euo pipefail
@@ -31,12 +32,16 @@ cargo test --release --features failpoints --no-run
 if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     need_python
     run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
-    # All three at once, so that they differ; loopback, as the services will bind.
-    read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(python3 -c '
+    # All at once, so that they differ; loopback, as the services will bind.
+    read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT \
+        AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT < <(python3 -c '
 import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
 print(*(s.getsockname()[1] for s in sockets))')
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
+    export AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT
+    # The images know neither mongod's failpoints nor a listener behind a proxy.
+    export AFFLUENT_STACK_MODE=native
     export AFFLUENT_STACK_DIR=$run/stack
     # On a signal too: EXIT alone would leave the services behind when CI cuts the run short.
     trap 'scripts/stack.sh wipe >&2 || true; rm -rf "$run"' EXIT

@@ -1,7 +1,11 @@
-//! Which part of which stream works, is held by a missing service, or was stopped — and since when.
+//! Which part of which stream works, is slow, is held by a missing service, or was stopped — and since when.
 //!
-//! Owns: the board that `/readyz`, the metrics and `--once`'s patience look at, and the log line of every
-//! change on it (one line per change, however often a part tries again).
+//! ```text
+//!  starting ─▶ ok ─▶ slow (no answer yet) ─▶ held (a try has failed, another will follow) ─▶ ok
+//! ```
+//!
+//! Owns: the board that `/readyz`, the metrics and `--once`'s patience look at, and its log lines: one per
+//! change, and a reminder while a part stays held, however often it tries again.
 //! Does not own: retrying (`retry`) or deciding what stops a stream.
 
 use std::collections::BTreeMap;
@@ -9,7 +13,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use crate::telemetry;
+
+/// No answer for this long is shown, although nothing has failed yet: a black hole and a hung disk never answer.
+const SLOW_AFTER: Duration = Duration::from_secs(10);
+
+/// A held part says so again this often, with its newest reason: the first one may have been overtaken.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// A part of a stream that depends on something outside this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,15 +57,57 @@ pub enum State {
     /// Not asked yet: not ready.
     Starting,
     Ok,
+    /// Asked and not answered for a while. It may still succeed, so nobody's patience ends over it.
+    Slow {
+        since: Since,
+        why: String,
+    },
     /// Nothing is lost; it is tried again.
     Held {
-        since: Instant,
+        since: Since,
         why: String,
+        /// When the log was last told.
+        told: Instant,
     },
     /// Stays so until a person acts.
     Stopped {
         why: String,
     },
+}
+
+/// An instant on both clocks: one to measure by, one to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    pub instant: Instant,
+    pub time: DateTime<Utc>,
+}
+
+impl Since {
+    fn now() -> Self {
+        Self::before(Duration::ZERO)
+    }
+
+    fn before(age: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            instant: now.checked_sub(age).unwrap_or(now),
+            time: Utc::now() - age,
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.instant.elapsed()
+    }
+}
+
+impl State {
+    /// Since when the part has not worked.
+    fn since(&self) -> Option<Since> {
+        match self {
+            Self::Slow { since, .. } | Self::Held { since, .. } => Some(*since),
+            _ => None,
+        }
+    }
 }
 
 type Board = BTreeMap<(String, Part), State>;
@@ -93,28 +147,64 @@ impl StreamHealth {
     }
 
     pub fn ok(&self, part: Part) {
-        let mut board = self.board.lock();
-        let state = board.entry((self.stream.clone(), part)).or_insert(State::Starting);
-        if let State::Held { since, .. } = state {
-            telemetry::recovered(&self.stream, part, since.elapsed());
-        }
-        *state = State::Ok;
+        self.change(part, |state| {
+            if let Some(since) = state.since() {
+                telemetry::recovered(&self.stream, part, since.elapsed());
+            }
+            State::Ok
+        });
     }
 
+    /// A try has failed; another will follow.
     pub fn held(&self, part: Part, why: impl fmt::Display) {
+        telemetry::try_failed(&self.stream, part);
+        let why = why.to_string();
+        self.change(part, |state| {
+            let since = state.since().unwrap_or_else(Since::now);
+            let told = match state {
+                State::Held { told, .. } if told.elapsed() < REMIND_EVERY => *told,
+                _ => {
+                    telemetry::held(&self.stream, part, since, &why);
+                    Instant::now()
+                }
+            };
+            State::Held { since, why, told }
+        });
+    }
+
+    /// A try that began so long ago has no answer yet. A part that is held already stays so.
+    fn slow(&self, part: Part, waited: Duration) {
+        self.change(part, |state| match state {
+            State::Held { .. } | State::Slow { .. } => state.clone(),
+            _ => {
+                let since = Since::before(waited);
+                let why = format!("no answer for {} s", waited.as_secs());
+                telemetry::slow(&self.stream, part, since, &why);
+                State::Slow { since, why }
+            }
+        });
+    }
+
+    /// Awaits one try, and shows the part as slow while it takes long.
+    pub async fn watch<T>(&self, part: Part, tried: impl Future<Output = T>) -> T {
+        self.watch_for(SLOW_AFTER, part, tried).await
+    }
+
+    async fn watch_for<T>(&self, patience: Duration, part: Part, tried: impl Future<Output = T>) -> T {
+        let mut tried = std::pin::pin!(tried);
+        match tokio::time::timeout(patience, &mut tried).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.slow(part, patience);
+                tried.await
+            }
+        }
+    }
+
+    fn change(&self, part: Part, next: impl FnOnce(&State) -> State) {
         let mut board = self.board.lock();
         let state = board.entry((self.stream.clone(), part)).or_insert(State::Starting);
-        let since = match state {
-            State::Held { since, .. } => *since,
-            _ => {
-                telemetry::held(&self.stream, part, &why);
-                Instant::now()
-            }
-        };
-        *state = State::Held {
-            since,
-            why: why.to_string(),
-        };
+        *state = next(state);
     }
 
     /// The part of this stream that has been held longest, with its reason.
@@ -124,7 +214,7 @@ impl StreamHealth {
             .iter()
             .filter(|((stream, _), _)| *stream == self.stream)
             .filter_map(|((_, part), state)| match state {
-                State::Held { since, why } => Some((*part, since.elapsed(), why.clone())),
+                State::Held { since, why, .. } => Some((*part, since.elapsed(), why.clone())),
                 _ => None,
             });
         held.max_by_key(|(_, held, _)| *held)
@@ -159,5 +249,46 @@ mod tests {
         assert_eq!((part, why.as_str()), (Part::Lake, "still full"));
         stream.ok(Part::Lake);
         assert!(stream.held_longest().is_none());
+    }
+
+    const MOMENT: Duration = Duration::from_millis(5);
+
+    #[tokio::test]
+    async fn a_try_without_an_answer_shows_as_slow_and_its_failure_counts_from_its_beginning() {
+        let health = Health::default();
+        let stream = health.for_stream("sales");
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let silent = stream.watch_for(MOMENT, Part::Mongo, answered);
+        let look = async {
+            let (since, why) = loop {
+                tokio::time::sleep(MOMENT).await;
+                if let Some(State::Slow { since, why }) = state(&health, Part::Mongo) {
+                    break (since, why);
+                }
+            };
+            assert!(since.elapsed() >= MOMENT && why.contains("no answer"), "{why}");
+            assert!(stream.held_longest().is_none(), "it may still succeed");
+            drop(answer);
+            since
+        };
+        let (failed, since) = tokio::join!(silent, look);
+        stream.held(Part::Mongo, failed.expect_err("dropped"));
+        let (_, held, _) = stream.held_longest().expect("held");
+        assert!(held >= MOMENT && held <= since.elapsed());
+        stream.ok(Part::Mongo);
+        assert!(matches!(state(&health, Part::Mongo), Some(State::Ok)));
+    }
+
+    #[tokio::test]
+    async fn a_quick_answer_changes_nothing() {
+        let health = Health::default();
+        let stream = health.for_stream("sales");
+        stream.starting(Part::Lake);
+        assert_eq!(stream.watch(Part::Lake, async { 7 }).await, 7);
+        assert!(matches!(state(&health, Part::Lake), Some(State::Starting)));
+    }
+
+    fn state(health: &Health, part: Part) -> Option<State> {
+        health.snapshot().get(&("sales".to_owned(), part)).cloned()
     }
 }

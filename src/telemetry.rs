@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::ChronoUtc;
 
 use crate::batch::Reject;
-use crate::health::Part;
+use crate::health::{Part, Since};
 use crate::offsets::{Partition, Progress};
 use crate::sink::{CommitSummary, Reason, SinkName};
 
@@ -82,7 +82,18 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         "Duration of a commit, data and atomic step, by sink"
     );
     describe_gauge!("affluent_progress_offset", "Next offset to read, by sink and partition");
-    describe_gauge!("affluent_held_parts", "Parts of a stream held by a missing service");
+    describe_gauge!(
+        "affluent_held_parts",
+        "1 where a part of a stream is held by a missing or slow service"
+    );
+    describe_gauge!(
+        "affluent_held_since_timestamp_seconds",
+        "Unix time since which a part has been held; 0 where it works"
+    );
+    describe_counter!(
+        "affluent_failed_tries_total",
+        "Tries of a part that failed and will be repeated after a pause"
+    );
     describe_gauge!(
         "affluent_stopped_streams",
         "1 where an invariant has stopped the stream"
@@ -172,13 +183,30 @@ pub fn ownership_lost(stream: &str, sink: SinkName, why: &dyn Display) {
     );
 }
 
-pub fn held(stream: &str, part: Part, why: &dyn Display) {
-    gauge!("affluent_held_parts", "stream" => stream.to_owned(), "part" => part.as_str()).set(1.0);
-    warn!(stream, part = part.as_str(), "held, trying again: {why}");
+pub fn try_failed(stream: &str, part: Part) {
+    counter!("affluent_failed_tries_total", "stream" => stream.to_owned(), "part" => part.as_str()).increment(1);
+}
+
+pub fn held(stream: &str, part: Part, since: Since, why: &dyn Display) {
+    held_gauges(stream, part, Some(since));
+    let seconds = since.elapsed().as_secs();
+    warn!(stream, part = part.as_str(), seconds, "held, trying again: {why}");
+}
+
+pub fn slow(stream: &str, part: Part, since: Since, why: &dyn Display) {
+    held_gauges(stream, part, Some(since));
+    warn!(stream, part = part.as_str(), "slow: {why}");
+}
+
+fn held_gauges(stream: &str, part: Part, since: Option<Since>) {
+    let labels = [("stream", stream.to_owned()), ("part", part.to_string())];
+    gauge!("affluent_held_parts", &labels).set(if since.is_some() { 1.0 } else { 0.0 });
+    let time = since.map_or(0.0, |since| since.time.timestamp_millis() as f64 / 1000.0);
+    gauge!("affluent_held_since_timestamp_seconds", &labels).set(time);
 }
 
 pub fn recovered(stream: &str, part: Part, after: Duration) {
-    gauge!("affluent_held_parts", "stream" => stream.to_owned(), "part" => part.as_str()).set(0.0);
+    held_gauges(stream, part, None);
     info!(
         stream,
         part = part.as_str(),

@@ -91,7 +91,8 @@ impl FanOut {
             if raw.session < *self.session.borrow() {
                 return false;
             }
-            match self.try_keep(raw, rejects).await {
+            let health = self.health.clone();
+            match health.watch(Part::DeadLetters, self.try_keep(raw, rejects)).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.health.held(Part::DeadLetters, format_args!("{error:#}"));

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use axum::extract::State;
+use axum::extract;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use chrono::SecondsFormat;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use tracing::info;
 
 use crate::config::HttpConfig;
 use crate::error::{Exit, Exits};
-use crate::health::{self, Health};
+use crate::health::{Health, Part, Since, State};
 
 /// Starts serving; `None` where the configuration turns it off. The task ends with `shutdown`.
 pub async fn start(
@@ -54,24 +55,14 @@ pub async fn start(
 }
 
 /// 200 when every part of every stream works, else 503; the parts are listed either way.
-async fn readyz(State(board): State<Health>) -> (StatusCode, Json<Value>) {
+async fn readyz(extract::State(board): extract::State<Health>) -> (StatusCode, Json<Value>) {
     let mut ready = true;
     let parts: Vec<Value> = board
         .snapshot()
         .into_iter()
         .map(|((stream, part), state)| {
-            ready &= matches!(state, health::State::Ok);
-            let part = part.as_str();
-            match state {
-                health::State::Starting => json!({"stream": stream, "part": part, "state": "starting"}),
-                health::State::Ok => json!({"stream": stream, "part": part, "state": "ok"}),
-                health::State::Held { since, why } => json!({
-                    "stream": stream, "part": part, "state": "held", "seconds": since.elapsed().as_secs(), "why": why
-                }),
-                health::State::Stopped { why } => {
-                    json!({"stream": stream, "part": part, "state": "stopped", "why": why})
-                }
-            }
+            ready &= matches!(state, State::Ok);
+            shown(&stream, part, &state)
         })
         .collect();
     let status = if ready {
@@ -80,4 +71,20 @@ async fn readyz(State(board): State<Health>) -> (StatusCode, Json<Value>) {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(json!({"ready": ready, "parts": parts})))
+}
+
+fn shown(stream: &str, part: Part, state: &State) -> Value {
+    let part = part.as_str();
+    let waiting = |state: &str, since: &Since, why: &str| {
+        let time = since.time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let seconds = since.elapsed().as_secs();
+        json!({"stream": stream, "part": part, "state": state, "since": time, "seconds": seconds, "why": why})
+    };
+    match state {
+        State::Starting => json!({"stream": stream, "part": part, "state": "starting"}),
+        State::Ok => json!({"stream": stream, "part": part, "state": "ok"}),
+        State::Slow { since, why } => waiting("slow", since, why),
+        State::Held { since, why, .. } => waiting("held", since, why),
+        State::Stopped { why } => json!({"stream": stream, "part": part, "state": "stopped", "why": why}),
+    }
 }

@@ -222,6 +222,8 @@ pub fn spawn<S: Sink>(
         owned: None,
         oldest: None,
         newest: Instant::now(),
+        rereads: Backoff::default(),
+        reread_after: IDLE_REREAD,
     };
     let (stream, panicked) = (driver.stream.clone(), driver.events.clone());
     tasks.spawn(async move {
@@ -255,6 +257,9 @@ struct Driver<S> {
     /// Arrival of the oldest row not committed.
     oldest: Option<Instant>,
     newest: Instant,
+    /// Idle re-reads while the service is missing: it should not take half a minute to be seen back.
+    rereads: Backoff,
+    reread_after: Duration,
 }
 
 /// What wakes the driver.
@@ -287,7 +292,7 @@ impl<S: Sink> Driver<S> {
     fn until_due(&self) -> Duration {
         match self.oldest {
             Some(oldest) => self.cadence.wait(oldest.elapsed(), self.newest.elapsed()),
-            None => IDLE_REREAD,
+            None => self.reread_after,
         }
     }
 
@@ -389,7 +394,7 @@ impl<S: Sink> Driver<S> {
                 self.discard();
                 return false;
             }
-            match self.sink.commit(reason).await {
+            match self.health.watch(self.part, self.sink.commit(reason)).await {
                 Ok(summary) => {
                     self.health.ok(self.part);
                     telemetry::committed(&self.stream, self.sink.name(), reason, &summary);
@@ -434,8 +439,16 @@ impl<S: Sink> Driver<S> {
             return;
         };
         let partitions: Vec<Partition> = owned.keys().copied().collect();
-        let answer = self.sink.progress(&topic_id, &partitions).await;
+        let asked = self.sink.progress(&topic_id, &partitions);
+        let answer = self.health.watch(self.part, asked).await;
         self.note(&answer);
+        self.reread_after = match &answer {
+            Err(SinkError::Infrastructure(_)) => self.rereads.next_delay(),
+            _ => {
+                self.rereads.reset();
+                IDLE_REREAD
+            }
+        };
         match answer {
             Ok(stored) => {
                 let moved = owned

@@ -63,6 +63,8 @@ pub struct LakeSink {
     open: BTreeMap<PartitionIndex, PartitionWriter>,
     closed: Vec<ClosedFile>,
     uploaded: Vec<UploadedFile>,
+    /// The last upload failed: the next one is the commit's, which is repeated with a pause.
+    upload_failed: bool,
     rows: u64,
     /// Being committed, perhaps with an unknown outcome.
     proposal: Option<Proposal>,
@@ -103,6 +105,7 @@ impl LakeSink {
             open: BTreeMap::new(),
             closed: Vec::new(),
             uploaded: Vec::new(),
+            upload_failed: false,
             rows: 0,
             proposal: None,
         })
@@ -192,12 +195,14 @@ impl LakeSink {
             match put {
                 Ok(()) => self.uploaded.push(closed.uploaded(&self.partition_columns)),
                 Err(error) => {
-                    failure = Some(anyhow::Error::new(error).context(format!("cannot write {}", closed.path)));
+                    // In one line: the store's error repeats its own cause.
+                    failure = Some(anyhow::anyhow!("cannot write {}: {error}", closed.path));
                     self.closed.push(closed);
                 }
             }
         }
         failpoint!("lake.upload.after");
+        self.upload_failed = failure.is_some();
         failure.map_or(Ok(()), |error| Err(SinkError::Infrastructure(error)))
     }
 
@@ -337,6 +342,7 @@ impl Sink for LakeSink {
             }
         }
         if !self.closed.is_empty()
+            && !self.upload_failed
             && let Err(error) = self.upload().await
         {
             // It stays closed and is uploaded with the commit, whose failure is the one that counts.

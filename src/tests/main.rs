@@ -8,12 +8,14 @@
     reason = "a test that meets the unexpected should panic where it stands"
 )]
 
+mod ambiguity;
 mod crash;
 mod decoders;
 mod delivery;
 mod faults;
 mod instances;
 mod losses;
+mod outages;
 mod readers;
 mod sinks;
 mod support;

@@ -378,3 +378,35 @@ every_sink!(
     another_job_or_topic_is_refused,
     a_released_partition_is_no_longer_written,
 );
+
+/// Rows of one date and site, so many that a file of one byte is full at once.
+fn filling(fixture: &Fixture, start: Offset) -> Batch {
+    const ROWS: i64 = 200_000;
+    let offsets: Vec<Offset> = (start..start + 2 * ROWS).step_by(2).collect();
+    let mut batch = fixture.batch(P0, &offsets, OffsetRange::new(start, start + 2 * ROWS));
+    let mut columns = batch.rows.columns().to_vec();
+    let instants = TimestampMicrosecondArray::from(vec![0; offsets.len()]);
+    columns[0] = Arc::new(instants.with_timezone("UTC"));
+    columns[3] = Arc::new(Date32Array::from(vec![0; offsets.len()]));
+    batch.rows = RecordBatch::try_new(batch.rows.schema(), columns).unwrap();
+    batch
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_failed_is_repeated_by_the_commit_and_not_by_every_write() {
+    let mut fixture = Fixture::new();
+    fixture.stream.lake.target_file_bytes = 1;
+    let mut sink = adopted::<Lake>(&fixture).await;
+    let table = std::path::Path::new(&fixture.stream.lake.root).join(&fixture.stream.name);
+    let files = || crate::support::files_below(&table, ".parquet").len();
+    let in_the_way = table.join("date=1970-01-01");
+    std::fs::write(&in_the_way, "").unwrap();
+    sink.write(&filling(&fixture, 0)).await.unwrap();
+    std::fs::remove_file(&in_the_way).unwrap();
+    sink.write(&filling(&fixture, 400_000)).await.unwrap();
+    assert_eq!(files(), 0, "a write has tried again");
+    assert_eq!(sink.commit(Reason::Interval).await.unwrap().rows, 400_000);
+    assert_eq!(files(), 2);
+    sink.write(&filling(&fixture, 800_000)).await.unwrap();
+    assert_eq!(files(), 3, "after a success writes upload again");
+}

@@ -1,4 +1,9 @@
-//! A job of its own per test: configuration, topics, database, lake directory, and the commands on it.
+//! A job of its own per test: configuration, topics, database, lake directory, and the commands on it. What tests do to
+//! the services and see of a running job lies below.
+
+pub mod mongod;
+pub mod observed;
+pub mod proxy;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -178,6 +183,12 @@ topic = "{name}-clicks"
     }
 }
 
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.dir.disable_cleanup(std::thread::panicking());
+    }
+}
+
 /// Sum of the lag of all partitions of all streams; `None` where one is unknown.
 pub fn lag(status: &Value) -> Option<u64> {
     let partitions = status["streams"]
@@ -212,6 +223,10 @@ impl Running {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn wait(&mut self) -> ExitStatus {

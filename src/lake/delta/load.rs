@@ -345,8 +345,8 @@ pub(super) async fn object_exists(objects: &Arc<dyn ObjectStore>, path: &Path) -
 }
 
 pub(super) fn failed(store: &Store, what: &str, name: &str, error: object_store::Error) -> SinkError {
-    let context = format!("{what} {name} of the table at {}", store.location());
-    SinkError::Infrastructure(anyhow::Error::new(error).context(context))
+    // In one line: the store's error repeats its own cause.
+    SinkError::Infrastructure(anyhow!("{what} {name} of the table at {}: {error}", store.location()))
 }
 
 /// Listed, then not there: a clean-up ran in between; the next try lists anew.

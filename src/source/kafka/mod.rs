@@ -49,9 +49,12 @@ const POLL: Duration = Duration::from_millis(20);
 const BLOCKED_POLL: Duration = Duration::from_millis(5);
 /// Pausing throws away what was prefetched: a pipeline that is full for less than this is waited for instead.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// How often, and how long, to look whether Kafka is back while nothing else shows it.
+/// How often, and how long, to ask whether Kafka answers while nothing else shows it.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Silence after which Kafka counts as missing, some unanswered questions included. librdkafka itself needs a
+/// minute to tell a black hole from a quiet topic.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// Records taken between two looks at the clock and the commands.
 const BURST: usize = 256;
 
@@ -104,6 +107,7 @@ impl KafkaSource {
             paused: false,
             drained: false,
             healthy: false,
+            heard: Instant::now(),
             probed: Instant::now(),
         };
         let thread = std::thread::Builder::new()
@@ -153,6 +157,8 @@ struct Fetcher {
     /// This session's end of `--once` has been told.
     drained: bool,
     healthy: bool,
+    /// When Kafka last showed that it answers.
+    heard: Instant,
     probed: Instant,
 }
 
@@ -292,6 +298,7 @@ impl Fetcher {
 
     fn poll_burst(&mut self) {
         let mut timeout = POLL.min(self.cutting.linger);
+        let mut heard = false;
         for _ in 0..BURST {
             match self.consumer.poll(timeout) {
                 None => break,
@@ -299,7 +306,7 @@ impl Fetcher {
                 Some(Ok(message)) => {
                     let partition = message.partition();
                     let taken = self.cutter.take(&message);
-                    self.healthy_again();
+                    heard = true;
                     match taken {
                         Taken::Yes | Taken::Ignored => {}
                         Taken::PastEnd => self.pause_one(partition),
@@ -311,6 +318,9 @@ impl Fetcher {
                 Some(Err(error)) => self.poll_error(error),
             }
             timeout = Duration::ZERO;
+        }
+        if heard {
+            self.healthy_again();
         }
     }
 
@@ -371,20 +381,29 @@ impl Fetcher {
         }
     }
 
-    /// An idle stream sees no record that would show Kafka to be back: ask.
+    /// An idle or paused stream sees no record that would show Kafka to be there, or to be back: ask.
     fn probe(&mut self) {
-        if self.healthy || self.probed.elapsed() < PROBE_EVERY {
+        if self.heard.elapsed() < PROBE_EVERY || self.probed.elapsed() < PROBE_EVERY {
             return;
         }
-        self.probed = Instant::now();
         let answer = self.consumer.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT);
-        let found = |m: &rdkafka::metadata::Metadata| m.topics().iter().all(|t| t.error().is_none());
-        if answer.is_ok_and(|metadata| found(&metadata)) {
-            self.healthy_again();
+        self.probed = Instant::now();
+        match answer {
+            Ok(metadata) if metadata.topics().iter().all(|t| t.error().is_none()) => self.healthy_again(),
+            // It answers, and about this topic nothing good: told by an error of its own.
+            Ok(_) => {}
+            Err(error) if self.heard.elapsed() >= SILENT_AFTER => {
+                self.healthy = false;
+                let silent = self.heard.elapsed().as_secs();
+                let why = format_args!("the brokers have not answered for {silent} s: {error}");
+                self.outlets.health.held(Part::Kafka, why);
+            }
+            Err(error) => debug!("the brokers do not answer: {error}"),
         }
     }
 
     fn healthy_again(&mut self) {
+        self.heard = Instant::now();
         if !self.healthy {
             self.healthy = true;
             self.outlets.health.ok(Part::Kafka);
@@ -508,6 +527,7 @@ impl Fetcher {
         }
         self.poll_burst();
         self.rebalance();
+        self.probe();
         Next::Go
     }
 

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray, Timestamp
 use bson::{Document, doc};
 use futures::TryStreamExt;
 use mongodb::{Client, Collection, Database};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::batch::{Batch, Session};
 use crate::config::{Every, LakeConfig, Measure, MongoConfig, RollupConfig, StreamConfig, Tombstones};
@@ -30,7 +31,12 @@ pub(super) struct Fixture {
     pub stream: StreamConfig,
     /// Also the client's name, so that a failpoint meets this test's connections only.
     pub name: String,
+    /// Held from the first injected failure to the test's end.
+    failing: Mutex<Option<MutexGuard<'static, ()>>>,
 }
+
+/// A server has one `failCommand`: whoever configures it takes it from whoever had it.
+static FAIL_COMMAND: Mutex<()> = Mutex::const_new(());
 
 impl Fixture {
     pub async fn new(test: &str) -> Self {
@@ -45,7 +51,12 @@ impl Fixture {
             .expect("a readable URI")
             .database(&name);
         database.drop().await.expect("the server answers");
-        Self { database, stream, name }
+        Self {
+            database,
+            stream,
+            name,
+            failing: Mutex::const_new(None),
+        }
     }
 
     pub async fn end(self) {
@@ -99,6 +110,10 @@ impl Fixture {
     }
 
     pub async fn fail_command(&self, mode: Document, mut data: Document) {
+        let mut failing = self.failing.lock().await;
+        if failing.is_none() {
+            *failing = Some(FAIL_COMMAND.lock().await);
+        }
         data.insert("appName", &self.name);
         let command = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
         let admin = self.database.client().database("admin");
