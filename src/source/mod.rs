@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::batch::{RawBatch, Session};
+use crate::error::Invariant;
 use crate::offsets::{Epoch, Partition, Progress};
 use crate::sink::Reason;
 
@@ -103,7 +104,7 @@ pub enum Event {
     /// Kafka does not hold the offset we asked for.
     OffsetOutOfRange(String),
     /// The client cannot go on (a fatal error of librdkafka, e.g. a fenced static member).
-    Fatal(String),
+    Fatal(Invariant),
 }
 
 /// How the source cuts the stream of records into micro-batches, and when it ends.

@@ -15,6 +15,7 @@
 
 mod context;
 mod cut;
+mod fatal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc as std_mpsc;
@@ -35,6 +36,7 @@ use super::budget::Budget;
 use super::{Command, Cutting, Event, Flush, FlushDone, Item};
 use crate::batch::Session;
 use crate::config::{KafkaConfig, StreamConfig};
+use crate::error::Invariant;
 use crate::health::{Part, StreamHealth};
 use crate::kafka::client_config;
 use crate::offsets::{Epoch, Partition, Progress};
@@ -88,6 +90,8 @@ impl KafkaSource {
             consumer,
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
+            group: kafka.group.clone(),
+            instance: instance_id(kafka, stream),
             cutter: Cutter::new(cutting.clone()),
             cutting,
             outlets,
@@ -154,17 +158,25 @@ fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> rdkafka::Clien
     default("fetch.message.max.bytes", "4194304");
     default("fetch.wait.max.ms", "100");
     default("topic.metadata.refresh.interval.ms", "30000");
-    // A static member's name must be unique in the group, and every stream is a member of its own.
-    if let Some(id) = kafka.properties.get("group.instance.id") {
-        config.set("group.instance.id", format!("{id}-{}", stream.name));
+    if let Some(id) = instance_id(kafka, stream) {
+        config.set("group.instance.id", id);
     }
     config
+}
+
+/// A static member's name must be unique in the group, and every stream is a member of its own.
+fn instance_id(kafka: &KafkaConfig, stream: &StreamConfig) -> Option<String> {
+    let id = kafka.properties.get("group.instance.id")?;
+    Some(format!("{id}-{}", stream.name))
 }
 
 struct Fetcher {
     consumer: BaseConsumer<Context>,
     stream: String,
     topic: String,
+    group: String,
+    /// Our name as a static member of the group.
+    instance: Option<String>,
     cutting: Cutting,
     cutter: Cutter,
     outlets: Outlets,
@@ -294,10 +306,7 @@ impl Fetcher {
         match assigned {
             // A pause set before the assignment would survive it.
             Ok(()) => self.set_paused(false),
-            Err(error) => self.tell(Event::Fatal(format!(
-                "cannot assign partitions of {}: {error}",
-                self.topic
-            ))),
+            Err(error) => self.tell(Event::Fatal(self.unable(&format!("cannot assign partitions: {error}")))),
         }
         telemetry::reading(&self.stream, &from);
     }
@@ -347,8 +356,9 @@ impl Fetcher {
                     self.cutter.end_of(Partition(partition), eof);
                 }
             }
-            KafkaError::MessageConsumptionFatal(code) => {
-                self.tell(Event::Fatal(format!("Kafka client of topic {}: {code}", self.topic)));
+            // Depending on where it arose it comes marked as fatal or with "fatal" as its code.
+            KafkaError::MessageConsumptionFatal(_) | KafkaError::MessageConsumption(RDKafkaErrorCode::Fatal) => {
+                self.tell(Event::Fatal(self.unable(&error.to_string())));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.tell(Event::OffsetOutOfRange(format!(
@@ -371,6 +381,20 @@ impl Fetcher {
             }
             other => debug!("Kafka client: {other}"),
         }
+    }
+
+    /// Why the client cannot go on: its fatal error where it has one, else what was seen.
+    fn unable(&self, seen: &str) -> Invariant {
+        let (code, reason) = match self.consumer.client().fatal_error() {
+            Some((code, reason)) => (Some(code), reason),
+            None => (None, seen.to_owned()),
+        };
+        let member = fatal::Member {
+            stream: &self.stream,
+            group: &self.group,
+            instance: self.instance.as_deref(),
+        };
+        fatal::invariant(code, &reason, member)
     }
 
     /// An idle stream sees no record that would show Kafka to be back: ask.
