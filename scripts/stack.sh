@@ -289,6 +289,12 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+# Groups of group.protocol=consumer (KIP-848) choose their timing here, not in the client; the defaults allow no
+# session below 45 s. A group's own configuration decides.
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=100
+# Compaction comes soon after a segment is closed (default 15 s).
+log.cleaner.backoff.ms=2000
 # Sample records carry event times of years ago; retention counts from a record's own time.
 log.retention.ms=-1
 log.cleaner.dedupe.buffer.size=16777216

@@ -8,11 +8,15 @@
     reason = "a test that meets the unexpected should panic where it stands"
 )]
 
+mod corners;
 mod crash;
 mod decoders;
 mod delivery;
 mod faults;
+mod identity;
 mod instances;
+mod ownership;
 mod readers;
 mod sinks;
 mod support;
+mod topics;
