@@ -46,10 +46,16 @@ const KIP_848: Protocol = Protocol {
 
 const PARTITIONS: i32 = 6;
 
+/// Event times of one hour: few rollup documents and few files, so that what is measured is ownership.
+const HOUR: [&str; 4] = ["--since", "2026-01-01T08:00:00Z", "--until", "2026-01-01T09:00:00Z"];
+
 /// A job whose group speaks this protocol, on topics with several partitions.
 fn job(test: &str, protocol: &Protocol, session: Duration) -> Job {
     let job = Job::new(test, "");
-    job.configure("affluent.toml", |config| with_properties(&config, protocol.properties));
+    // On a busy machine a flush takes its time; only the test of the timeout itself wants it short.
+    job.configure("affluent.toml", |config| {
+        with_properties(&config, protocol.properties).replace("[limits]\n", "[limits]\nrevoke_timeout = \"60s\"\n")
+    });
     topics::create(&job.topic("sales"), PARTITIONS, &[]);
     topics::create(&job.topic("clicks"), 2, &[]);
     if protocol.strategy.is_none() {
@@ -133,6 +139,12 @@ fn end(mut run: Running) {
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());
 }
 
+fn spawn_load(job: &Job, rate: &str, count: &str) -> Running {
+    let topic = job.topic("sales");
+    let load = ["produce", "sales", "--topic", &topic, "--rate", rate, "--count", count];
+    job.spawn("produce", &[&load[..], &HOUR].concat(), &[])
+}
+
 /// The group's assignment strategy, as the broker reports it once the group is settled.
 fn strategy(group: &str) -> String {
     let client: BaseConsumer = rdkafka::ClientConfig::new()
@@ -149,11 +161,7 @@ fn strategy(group: &str) -> String {
 /// Three instances start and stop under load; kept partitions are told from those that had to move.
 fn instances_come_and_go(test: &str, protocol: &Protocol) {
     let job = job(test, protocol, SESSION);
-    let topic = job.topic("sales");
-    let load = [
-        "produce", "sales", "--topic", &topic, "--rate", "2500", "--count", "30000",
-    ];
-    let mut load = job.spawn("produce", &load, &[]);
+    let mut load = spawn_load(&job, "600", "8000");
     let first = job.spawn("first", &["run"], &[]);
     until_reading(&first);
     if let Some(strategy_wanted) = protocol.strategy {
@@ -172,7 +180,7 @@ fn instances_come_and_go(test: &str, protocol: &Protocol) {
     assert_eq!(load.wait().code(), Some(0), "{}", load.log());
     until("everything is in both sinks", || job.caught_up().then_some(()));
     end(fourth);
-    assert_eq!(topics::rows(&job.verify(), "sales"), (30_000, 30_000));
+    assert_eq!(topics::rows(&job.verify(), "sales"), (8_000, 8_000));
 }
 
 /// What the first instance was told when the others joined.
@@ -218,13 +226,8 @@ fn judge_first(first: &Running, protocol: &Protocol) {
 }
 
 #[test]
-fn instances_come_and_go_with_eager_range_assignment() {
+fn instances_come_and_go_with_eager_assignment() {
     instances_come_and_go("range", &RANGE);
-}
-
-#[test]
-fn instances_come_and_go_with_eager_round_robin_assignment() {
-    instances_come_and_go("robin", &ROUND_ROBIN);
 }
 
 #[test]
@@ -239,9 +242,9 @@ fn instances_come_and_go_with_kip_848_and_kept_partitions_are_left_alone() {
 
 #[test]
 fn once_beside_running_instances_ends_under_every_protocol() {
-    for protocol in [&RANGE, &STICKY, &KIP_848] {
+    for protocol in [&ROUND_ROBIN, &STICKY, &KIP_848] {
         let job = job("once-beside", protocol, SESSION);
-        job.produce("sales", 2_000, &[]);
+        job.produce("sales", 2_000, &HOUR);
         job.produce("clicks", 100, &[]);
         let first = job.spawn("first", &["run"], &[]);
         until_reading(&first);
@@ -271,12 +274,8 @@ fn a_revoke_while_mongodb_hangs_is_given_up_after_the_revoke_timeout() {
     let job = job("hang", &STICKY, SESSION);
     job.configure("slow.toml", |config| config.replace(&env("AFFLUENT_TEST_MONGO"), &slow));
     job.produce("clicks", 10, &[]);
-    let topic = job.topic("sales");
-    let load = [
-        "produce", "sales", "--topic", &topic, "--rate", "2000", "--count", "16000",
-    ];
-    let mut load = job.spawn("produce", &load, &[]);
-    let patience = ["--set", "limits.revoke_timeout=2s", "--config", "slow.toml", "run"];
+    let mut load = spawn_load(&job, "600", "8000");
+    let patience = ["--config", "slow.toml", "--set", "limits.revoke_timeout=2s", "run"];
     let first = job.spawn("first", &patience, &[]);
     until("the first instance commits", || {
         (!lines(&first, "committed").is_empty()).then_some(())
@@ -312,7 +311,7 @@ fn a_revoke_while_mongodb_hangs_is_given_up_after_the_revoke_timeout() {
         assert!(!run.log().contains("maximum poll interval"), "{}", run.log());
         end(run);
     }
-    assert_eq!(topics::rows(&job.verify(), "sales"), (16_000, 16_000));
+    assert_eq!(topics::rows(&job.verify(), "sales"), (8_000, 8_000));
 }
 
 /// Two static members; one goes and comes back within its session.
@@ -321,7 +320,7 @@ fn a_static_member_restarts(test: &str, protocol: &Protocol) {
     let job = job(test, protocol, Duration::from_secs(45));
     static_member(&job, "one", protocol);
     static_member(&job, "two", protocol);
-    job.produce("sales", 3_000, &[]);
+    job.produce("sales", 3_000, &HOUR);
     job.produce("clicks", 100, &[]);
     let first = job.spawn("first", &["--config", "one.toml", "run"], &[]);
     until_reading(&first);
@@ -331,7 +330,7 @@ fn a_static_member_restarts(test: &str, protocol: &Protocol) {
     let mine = all_read(&second);
     let told = (read(&first).len(), handed_over(&first).len());
     end(second);
-    job.produce("sales", 3_000, &["--since", "2024-01-01", "--until", "2024-02-01"]);
+    job.produce("sales", 3_000, &HOUR);
     let again = job.spawn("again", &["--config", "two.toml", "run"], &[]);
     until_reading(&again);
     until("everything is in both sinks", || job.caught_up().then_some(()));
@@ -378,7 +377,7 @@ fn a_duplicate_static_member_ends_one_of_the_two_with_the_id_and_the_remedy() {
     for (test, protocol) in [("twin", &STICKY), ("twin848", &KIP_848)] {
         let job = job(test, protocol, Duration::from_secs(45));
         static_member(&job, "one", protocol);
-        job.produce("sales", 1_000, &[]);
+        job.produce("sales", 1_000, &HOUR);
         job.produce("clicks", 100, &[]);
         let mut first = job.spawn("first", &["--config", "one.toml", "run"], &[]);
         until_reading(&first);
@@ -392,10 +391,23 @@ fn a_duplicate_static_member_ends_one_of_the_two_with_the_id_and_the_remedy() {
         for said in ["`one-sales`", "group.instance.id of its own", "stopped"] {
             assert!(fenced.log().contains(said), "{said}:\n{}", fenced.log());
         }
-        job.produce("sales", 1_000, &[]);
+        job.produce("sales", 1_000, &HOUR);
         until("everything is in both sinks", || job.caught_up().then_some(()));
         survivor.signal(Signal::TERM);
         assert_eq!(survivor.wait().code(), Some(0), "{}", survivor.log());
         job.verify();
     }
+}
+
+#[test]
+fn a_member_that_joins_and_leaves_all_the_time_neither_loses_nor_doubles() {
+    let churn = Command::new("scripts/churn.sh")
+        .args(["--minutes", "0.4", "--every", "3", "--rate", "300"])
+        .env("AFFLUENT_BIN", env!("CARGO_BIN_EXE_affluent"))
+        .output()
+        .unwrap();
+    let said = text(&churn);
+    assert!(churn.status.success(), "{said}");
+    eprintln!("{said}");
+    assert!(said.contains("longest time without a commit"), "{said}");
 }

@@ -308,7 +308,9 @@ impl Fetcher {
             Ok(()) => self.set_paused(false),
             Err(error) => self.tell(Event::Fatal(self.unable(&format!("cannot assign partitions: {error}")))),
         }
-        telemetry::reading(&self.stream, &from);
+        if !from.is_empty() {
+            telemetry::reading(&self.stream, &from);
+        }
     }
 
     /// Stops fetching; what was read and not cut is dropped.
