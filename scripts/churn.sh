@@ -118,7 +118,7 @@ stop() {
     unset "running[$who]"
 }
 
-# Event times of one hour: the load is on ownership, not on MongoDB's rollups.
+# Event times of one hour: the load is on ownership, not on MongoDB's rollups. They want a count: more than comes.
 hour=(--since 2026-01-01T08:00:00Z --until 2026-01-01T09:00:00Z)
 "$affluent" produce sales --topic "$name" --partitions 8 --count 100 "${hour[@]}" 2>/dev/null
 if [ "$protocol" = consumer ]; then
@@ -126,7 +126,7 @@ if [ "$protocol" = consumer ]; then
         --entity-type groups --entity-name "$name" --alter \
         --add-config consumer.session.timeout.ms=6000,consumer.heartbeat.interval.ms=500 >/dev/null
 fi
-start load produce sales --topic "$name" --rate "$rate" "${hour[@]}"
+start load produce sales --topic "$name" --rate "$rate" --count 1000000000 "${hour[@]}"
 start one run
 start two run
 joined=0

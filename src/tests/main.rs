@@ -15,6 +15,7 @@ mod delivery;
 mod faults;
 mod identity;
 mod instances;
+mod leaders;
 mod ownership;
 mod readers;
 mod sinks;

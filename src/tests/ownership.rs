@@ -64,6 +64,11 @@ fn job(test: &str, protocol: &Protocol, session: Duration) -> Job {
     job
 }
 
+/// A job whose group forgets a member that has been silent for six seconds, as the classic jobs' do.
+pub fn kip_848(test: &str) -> Job {
+    job(test, &KIP_848, SESSION)
+}
+
 /// The configuration with these Kafka properties instead of its own.
 fn with_properties(config: &str, properties: &[(&str, &str)]) -> String {
     let (before, rest) = config.split_once("[kafka.properties]\n").unwrap();

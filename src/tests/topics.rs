@@ -38,6 +38,27 @@ pub fn create(topic: &str, partitions: i32, properties: &[(&str, &str)]) {
     created.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
+/// A topic whose replicas lie where `replicas` says, the preferred leader of each partition first.
+pub fn create_at(brokers: &str, topic: &str, replicas: &[&[i32]]) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
+    let new = NewTopic::new(topic, replicas.len() as i32, TopicReplication::Variable(replicas))
+        .set("min.insync.replicas", "1");
+    let created = block_on(admin.create_topics([&new], &options)).unwrap();
+    created.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Per partition, the leader and how many replicas are in sync.
+pub fn leaders(brokers: &str, topic: &str) -> Vec<(i32, usize)> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let Ok(metadata) = client.fetch_metadata(Some(topic), DEADLINE) else {
+        return Vec::new();
+    };
+    let partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+    partitions.map(|p| (p.leader(), p.isr().len())).collect()
+}
+
 /// Raises a topic's number of partitions.
 pub fn extend(topic: &str, partitions: usize) {
     let (admin, options) = admin();
