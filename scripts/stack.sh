@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The services around affluent: one Kafka broker (KRaft) and one MongoDB replica set of one member.
+# `kafka2`, a second broker for tests of leader changes, runs only where it is named, and only natively.
 #
-#   scripts/stack.sh up [kafka] [mongo]           start what is not running; returns when it answers
-#   scripts/stack.sh status [kafka] [mongo]       exit 0 only when everything answers
-#   scripts/stack.sh down [--kill] [kafka] [mongo]   stop what `up` started (--kill: SIGKILL, as in a crash)
+#   scripts/stack.sh up [kafka] [mongo] [kafka2]      start what is not running; returns when it answers
+#   scripts/stack.sh status [kafka] [mongo] [kafka2]  exit 0 only when everything answers
+#   scripts/stack.sh down [--kill] [kafka] [mongo] [kafka2]   stop what `up` started (--kill: SIGKILL, as in a crash)
 #   scripts/stack.sh wipe                         down, and delete the services' data (a lake is not part of it)
 #   scripts/stack.sh env                          `export` lines for the addresses, for eval
 #   scripts/stack.sh kafka-tool CLASS ARGS…       one of Kafka's own tools, e.g.
@@ -19,6 +20,7 @@
 #   AFFLUENT_KAFKA_CONTROLLER_PORT   KRaft controller               default the broker's port + 1
 #   AFFLUENT_KAFKA_PROXIED_PORT      a second listener, for clients behind a proxy (native only)   default none
 #   AFFLUENT_KAFKA_PROXY_PORT        the proxy's port: what that listener tells clients to connect to
+#   AFFLUENT_KAFKA2_PORT             second broker                  default the broker's port + 2
 #   AFFLUENT_KAFKA_HEAP              broker's heap                  default 512m
 #   AFFLUENT_MONGO_PORT              mongod                         default 27017
 #   AFFLUENT_MONGO_CACHE_GB          WiredTiger's cache             default 1
@@ -62,7 +64,7 @@ usage() { sed -n '2,/^set -euo/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 # Flags of the environment first, then what this folder was started with, then the defaults.
 remembered_settings() {
-    local remembered_kafka='' remembered_controller='' remembered_mongo='' remembered_mode=''
+    local remembered_kafka='' remembered_controller='' remembered_kafka2='' remembered_mongo='' remembered_mode=''
     local remembered_proxied='' remembered_proxy=''
     # shellcheck source=/dev/null
     [ -f "$dir/settings" ] && . "$dir/settings"
@@ -74,6 +76,9 @@ remembered_settings() {
     controller_port=${controller_port:-$((kafka_port + 1))}
     proxied_port=${AFFLUENT_KAFKA_PROXIED_PORT:-$remembered_proxied}
     proxy_port=${AFFLUENT_KAFKA_PROXY_PORT:-$remembered_proxy}
+    # Read through "${service}_port", as the others.
+    # shellcheck disable=SC2034
+    kafka2_port=${AFFLUENT_KAFKA2_PORT:-${remembered_kafka2:-$((kafka_port + 2))}}
     mongo_port=${AFFLUENT_MONGO_PORT:-${remembered_mongo:-27017}}
     mode=${AFFLUENT_STACK_MODE:-${remembered_mode:-}}
     case $mode in
@@ -92,6 +97,7 @@ remembered_kafka=$kafka_port
 remembered_controller=$controller_port
 remembered_proxied=$proxied_port
 remembered_proxy=$proxy_port
+remembered_kafka2=$kafka2_port
 remembered_mongo=$mongo_port
 remembered_mode=$mode
 EOF
@@ -108,9 +114,12 @@ parse_services() {
     while [ $# -gt 0 ]; do
         case $1 in
             kafka | mongo) services+=("$1") ;;
+            kafka2)
+                [ "$mode" = native ] || fail 2 "kafka2 runs natively only"
+                services+=("$1") ;;
             --kill) kill_hard=yes ;;
             --with | --with=*) fail 2 "$*: this stack knows only kafka and mongo; MinIO is in docker-compose.yml (profile s3)" ;;
-            *) fail 2 "unknown service or flag '$1' (services: kafka, mongo)" ;;
+            *) fail 2 "unknown service or flag '$1' (services: kafka, mongo, kafka2)" ;;
         esac
         shift
     done
@@ -161,8 +170,8 @@ command_down() {
 
 command_wipe() {
     [ "$mode" = docker ] && { compose down -v; return; }
-    command_down kafka mongo
-    rm -rf "$dir/kafka" "$dir/mongo" "$dir/settings"
+    command_down kafka2 kafka mongo
+    rm -rf "$dir/kafka" "$dir/kafka2" "$dir/mongo" "$dir/settings"
 }
 
 command_env() {
@@ -172,7 +181,7 @@ command_env() {
 
 mongo_uri() { echo "mongodb://127.0.0.1:$mongo_port/?replicaSet=rs0"; }
 
-address() { case $1 in kafka) echo "127.0.0.1:$kafka_port" ;; mongo) mongo_uri ;; esac; }
+address() { case $1 in kafka) echo "127.0.0.1:$kafka_port" ;; kafka2) echo "127.0.0.1:$kafka2_port" ;; mongo) mongo_uri ;; esac; }
 
 compose() {
     # The folder is part of the project's name, so that stacks of two folders share nothing.
@@ -219,7 +228,7 @@ is_up() {
 probe() {
     local port_name=${1}_port
     find_python
-    "$python" "$here/stack/probe.py" "$2" "${!port_name}" 2>"$dir/probe.$$"
+    "$python" "$here/stack/probe.py" "${2%2}" "${!port_name}" 2>"$dir/probe.$$"
 }
 
 # Once: it takes a lock, and `up` probes many times.
@@ -281,22 +290,50 @@ prepare_kafka() {
     running_pid kafka >/dev/null && return
     mkdir -p "$dir/kafka"
     # A client goes on with the address the broker tells it, past any proxy: one listener tells the proxy's.
-    local proxied='' proxied_as='' proxied_map=''
+    local proxied='' proxied_as=''
     if [ -n "$proxied_port" ]; then
         proxied=,PROXIED://127.0.0.1:$proxied_port
         proxied_as=,PROXIED://127.0.0.1:$proxy_port
-        proxied_map=,PROXIED:PLAINTEXT
     fi
-    cat >"$dir/kafka.properties" <<EOF
-process.roles=broker,controller
-node.id=1
+    {
+        echo process.roles=broker,controller
+        echo "listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port$proxied"
+        broker_properties 1 "$kafka_port$proxied_as" "$dir/kafka"
+    } >"$dir/kafka.properties"
+    if ! [ -f "$dir/kafka/meta.properties" ]; then
+        kafka_java_command -Xmx256m kafka.tools.StorageTool random-uuid
+        local id
+        id=$("${command_line[@]}" 9>&-)
+        format_kafka "$id" kafka
+    fi
+}
+
+# A broker of the first one's cluster, without a vote.
+prepare_kafka2() {
+    ensure_kafka_jars
+    running_pid kafka2 >/dev/null && return
+    [ -f "$dir/kafka/meta.properties" ] || fail 2 "kafka2 joins the cluster of kafka: start that first"
+    mkdir -p "$dir/kafka2"
+    {
+        echo process.roles=broker
+        echo "listeners=PLAINTEXT://127.0.0.1:$kafka2_port"
+        broker_properties 2 "$kafka2_port" "$dir/kafka2"
+    } >"$dir/kafka2.properties"
+    if ! [ -f "$dir/kafka2/meta.properties" ]; then
+        format_kafka "$(sed -n 's/^cluster.id=//p' "$dir/kafka/meta.properties")" kafka2
+    fi
+}
+
+# broker_properties ID PORT[,LISTENERS] FOLDER: what all brokers have in common
+broker_properties() {
+    cat <<EOF
+node.id=$1
 controller.quorum.voters=1@127.0.0.1:$controller_port
-listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port$proxied
-advertised.listeners=PLAINTEXT://127.0.0.1:$kafka_port$proxied_as
+advertised.listeners=PLAINTEXT://127.0.0.1:$2
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT$proxied_map
-log.dirs=$dir/kafka
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+log.dirs=$3
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
@@ -306,17 +343,22 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+# Groups of group.protocol=consumer (KIP-848) choose their timing here, not in the client; the defaults allow no
+# session below 45 s. A group's own configuration decides.
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=100
+# Compaction comes soon after a segment is closed (default 15 s).
+log.cleaner.backoff.ms=2000
 # Sample records carry event times of years ago; retention counts from a record's own time.
 log.retention.ms=-1
 log.cleaner.dedupe.buffer.size=16777216
 EOF
-    if ! [ -f "$dir/kafka/meta.properties" ]; then
-        kafka_java_command -Xmx256m kafka.tools.StorageTool random-uuid
-        local id
-        id=$("${command_line[@]}" 9>&-)
-        kafka_java_command -Xmx256m kafka.tools.StorageTool format -t "$id" -c "$dir/kafka.properties"
-        "${command_line[@]}" >>"$dir/kafka.log" 2>&1 9>&-
-    fi
+}
+
+# format_kafka CLUSTER-ID SERVICE
+format_kafka() {
+    kafka_java_command -Xmx256m kafka.tools.StorageTool format -t "$1" -c "$dir/$2.properties"
+    "${command_line[@]}" >>"$dir/$2.log" 2>&1 9>&-
 }
 
 # kafka_java_command JVM-FLAG… CLASS ARGS… → command_line
@@ -324,10 +366,13 @@ kafka_java_command() {
     command_line=(java "-Dlog4j2.configurationFile=$here/stack/log4j2.xml" -cp "$jars/lib/*" "$@")
 }
 
-command_line_of_kafka() {
+command_line_of_kafka() { broker_command_line kafka; }
+command_line_of_kafka2() { broker_command_line kafka2; }
+
+broker_command_line() {
     local heap=${AFFLUENT_KAFKA_HEAP:-512m}
     kafka_java_command "-Xms$heap" "-Xmx$heap" -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError \
-        -Daffluent.log.level=WARN kafka.Kafka "$dir/kafka.properties"
+        -Daffluent.log.level=WARN kafka.Kafka "$dir/$1.properties"
 }
 
 kafka_tool() {

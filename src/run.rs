@@ -15,7 +15,7 @@ use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits, SinkError};
 use crate::health::{Health, Part, StreamHealth};
 use crate::pipeline::coordinator::{Coordinator, Mode, StreamEnd, Wiring};
-use crate::pipeline::{self, Counters};
+use crate::pipeline::{self, Counters, admission};
 use crate::retry::Backoff;
 use crate::serve;
 use crate::sink::driver::{self, Cadence, SinkHandle};
@@ -144,6 +144,15 @@ async fn run_stream(
             Ok(sink) => sinks.push(spawning.spawn(sink)),
             Err(end) => return end,
         }
+    }
+
+    let admitted = tokio::select! {
+        admitted = admission::judge(&stream, &sinks) => admitted,
+        () = shutdown.cancelled() => return StreamEnd::Shutdown { flushed: true },
+    };
+    if let Err(invariant) = admitted {
+        health.stopped(&invariant);
+        return StreamEnd::Stopped(invariant);
     }
 
     let (stop_sender, stopped) = mpsc::unbounded_channel();

@@ -70,6 +70,27 @@ const OWNED_PROPERTIES: [(&str, &str); 16] = [
     ("plugin.library.paths", "no foreign code is loaded"),
 ];
 
+/// With `group.protocol=consumer` (KIP-848) the group's timing and its assignment are the broker's. librdkafka
+/// refuses these when the client starts; said here, it is a configuration error like any other.
+const BROKERS_PROPERTIES: [(&str, &str); 4] = [
+    (
+        "session.timeout.ms",
+        "with group.protocol=consumer the broker's group.consumer.session.timeout.ms counts",
+    ),
+    (
+        "heartbeat.interval.ms",
+        "with group.protocol=consumer the broker's group.consumer.heartbeat.interval.ms counts",
+    ),
+    (
+        "partition.assignment.strategy",
+        "with group.protocol=consumer the broker assigns; choose with group.remote.assignor",
+    ),
+    ("group.protocol.type", "it has no meaning with group.protocol=consumer"),
+];
+
+/// librdkafka's own default of `max.poll.interval.ms`.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Reads the whole tree, its streams expanded (`stream::expand`). `None` where anything is wrong: `report` says what.
 pub(super) fn config(root: &Table, report: &Report) -> Option<Config> {
     let root = Section::new("", Origin::BuiltIn, root, report);
@@ -78,7 +99,9 @@ pub(super) fn config(root: &Table, report: &Report) -> Option<Config> {
     let mongo = root.section("mongo").and_then(|section| mongo(section, None));
     let lake = root.section("lake").and_then(|section| lake(section, None));
     let http = root.section("http").and_then(http);
-    let limits = root.section("limits").and_then(limits);
+    let limits = root
+        .section("limits")
+        .and_then(|section| limits(section, kafka.as_ref()));
     // Streams are read even beside a broken [mongo] or [lake]; their own problems are reported just the same.
     let streams = stream::streams(&root, mongo.as_ref(), lake.as_ref(), limits.as_ref());
     root.finish();
@@ -99,8 +122,18 @@ fn kafka(section: Section<'_>) -> Option<KafkaConfig> {
     let group = section.parsed("group", None, not_empty);
     let start = section.parsed("start", None, start);
     let mut properties = BTreeMap::new();
-    for (key, (value, origin)) in section.map("properties") {
-        match OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == key) {
+    let given = section.map("properties");
+    let group_protocol = given.get("group.protocol").map(|(value, _)| value.to_ascii_lowercase());
+    let brokers_own = match group_protocol.as_deref() {
+        Some("consumer") => &BROKERS_PROPERTIES[..],
+        _ => &[],
+    };
+    for (key, (value, origin)) in given {
+        let refused = OWNED_PROPERTIES
+            .iter()
+            .chain(brokers_own)
+            .find(|(owned, _)| *owned == key);
+        match refused {
             None => drop(properties.insert(key, value)),
             Some((_, reason)) => {
                 let path = section.path_of(&format!("properties.{key}"));
@@ -262,7 +295,7 @@ fn http(section: Section<'_>) -> Option<HttpConfig> {
     })
 }
 
-fn limits(section: Section<'_>) -> Option<LimitsConfig> {
+fn limits(section: Section<'_>, kafka: Option<&KafkaConfig>) -> Option<LimitsConfig> {
     let linger = Duration::from_millis(1)..=Duration::from_secs(60);
     let in_flight = section.size("max_in_flight", None, MIB..=64 * GIB);
     let records = section.integer("max_batch_records", None, 1..=1_000_000);
@@ -271,6 +304,16 @@ fn limits(section: Section<'_>) -> Option<LimitsConfig> {
     let once_timeout = section.duration("once_timeout", None, PATIENCE);
     let shutdown_timeout = section.duration("shutdown_timeout", None, PATIENCE);
     let revoke_timeout = section.duration("revoke_timeout", None, PATIENCE);
+    let max_poll_interval = kafka
+        .and_then(|kafka| kafka.properties.get("max.poll.interval.ms")?.parse().ok())
+        .map_or(MAX_POLL_INTERVAL, Duration::from_millis);
+    if revoke_timeout.is_some_and(|patience| patience >= max_poll_interval) {
+        // Nothing is polled while a revoke waits for the sinks: the group would throw us out over it.
+        section.problem(
+            "revoke_timeout",
+            "must be shorter than Kafka's max.poll.interval.ms (300000 unless kafka.properties sets it)",
+        );
+    }
     if let (Some(batch), Some(in_flight)) = (batch, in_flight)
         && batch > in_flight
     {

@@ -698,6 +698,35 @@ fn librdkafka_properties_that_affluent_owns_are_refused() {
 }
 
 #[test]
+fn with_kip_848_the_groups_timing_and_assignment_are_the_brokers() {
+    for key in [
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "partition.assignment.strategy",
+    ] {
+        good(&format!("[kafka.properties]\n\"{key}\" = \"7000\"\n"));
+        let found = problem(&format!(
+            "[kafka.properties]\n\"group.protocol\" = \"consumer\"\n\"{key}\" = \"7000\"\n"
+        ));
+        assert!(
+            found.starts_with(&format!(
+                "affluent.toml:3: kafka.properties.{key}: is not yours to set: "
+            )),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn a_revoke_may_not_outlast_the_groups_patience() {
+    let found = problem("[limits]\nrevoke_timeout = \"300s\"\n");
+    assert!(found.contains("revoke_timeout: must be shorter"), "{found}");
+    good("[limits]\nrevoke_timeout = \"299s\"\n");
+    let found = problem("[kafka.properties]\n\"max.poll.interval.ms\" = \"8000\"\n");
+    assert!(found.contains("revoke_timeout: must be shorter"), "{found}");
+}
+
+#[test]
 fn brokers_are_hosts_with_ports() {
     for bad in ["", "a:1,,b:1", "a:b", "a b:1", ":9092", "a:0", "a:70000"] {
         assert!(

@@ -65,17 +65,50 @@ pub async fn watermarks(
     let partitions = partitions.to_vec();
     ask(kafka, move |client| {
         let deadline = Instant::now() + timeout;
-        let one = |partition: Partition| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (low, high) = client
-                .fetch_watermarks(&name, partition.0, left)
-                .with_context(|| format!("partition {partition}"))?;
-            Ok((partition, Watermarks { low, high }))
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let low = log_ends(client, &name, &partitions, KafkaOffset::Beginning, left())?;
+        let high = log_ends(client, &name, &partitions, KafkaOffset::End, left())?;
+        let both = |partition: Partition| {
+            (
+                partition,
+                Watermarks {
+                    low: low[&partition],
+                    high: high[&partition],
+                },
+            )
         };
-        partitions.into_iter().map(one).collect()
+        Ok(partitions.into_iter().map(both).collect())
     })
     .await
     .with_context(|| format!("cannot read the log ends of topic {topic} at {}", kafka.brokers))
+}
+
+/// One end of every partition, in one request per broker: asked one by one, a thousand partitions would take
+/// seconds. In ListOffsets the first and the last offset are times of a special kind.
+fn log_ends(
+    client: &BaseConsumer<ReasonContext>,
+    topic: &str,
+    partitions: &[Partition],
+    end: KafkaOffset,
+    timeout: Duration,
+) -> anyhow::Result<BTreeMap<Partition, Offset>> {
+    if partitions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition_offset(topic, partition.0, end)?;
+    }
+    let one = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+        let partition = Partition(element.partition());
+        element.error().with_context(|| format!("partition {partition}"))?;
+        match element.offset() {
+            KafkaOffset::Offset(offset) => Ok((partition, offset)),
+            _ => Err(anyhow!("partition {partition}: the brokers did not say")),
+        }
+    };
+    let answered = client.offsets_for_times(list, timeout)?;
+    answered.elements().iter().map(one).collect()
 }
 
 /// Per partition, the first offset whose record is not older than `instant`; the log's end where there is none.

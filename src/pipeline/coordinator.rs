@@ -182,7 +182,10 @@ impl Coordinator {
             Some(invariant) = self.wiring.stopped.recv() => Wake::Invariant(invariant),
             Some(event) = self.wiring.sink_events.recv() => Wake::Sink(event),
             event = self.wiring.source_events.recv() => {
-                Wake::Source(event.unwrap_or_else(|| Event::Fatal("the pipeline ended in a panic".to_owned())))
+                Wake::Source(event.unwrap_or_else(|| Event::Fatal(Invariant::new(
+                    "the pipeline ended in a panic",
+                    "see the panic's message above and report it, then start again",
+                ))))
             }
             Some(Ok((session, done))) = self.flushes.join_next() => Wake::Flushed(session, done),
             () = establish => Wake::Establish,
@@ -256,12 +259,7 @@ impl Coordinator {
                 warn!(stream = self.stream.name, "{why}: looking at topic and log again");
                 self.next_session();
             }
-            Event::Fatal(why) => {
-                return Some(StreamEnd::Stopped(Invariant::new(
-                    why,
-                    "see the client's message, then start again",
-                )));
-            }
+            Event::Fatal(invariant) => return Some(StreamEnd::Stopped(invariant)),
         }
         None
     }

@@ -16,6 +16,7 @@
 //! Owns: the stages and the channels between them. Does not own: which partitions to read and from where
 //! (`coordinator`), the sinks' cadence (`sink::driver`).
 
+pub mod admission;
 pub mod breaker;
 pub mod coordinator;
 mod fan_out;

@@ -90,7 +90,7 @@ impl LakeSink {
     pub async fn open(job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let lake = &stream.lake;
         let store = Store::open(&lake.root, &lake.storage, &stream.name).map_err(SinkError::Infrastructure)?;
-        let spec = TableSpec::new(job, &stream.name, &stream.schema);
+        let spec = TableSpec::new(job, &stream.name, &stream.topic, &stream.schema);
         let partition_columns = spec.partition_columns.clone();
         Ok(Self {
             table: Table::open_or_create(store, spec).await?,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::batch::{RawBatch, Session};
+use crate::error::Invariant;
 use crate::offsets::{Epoch, Partition, Progress, TopicId};
 use crate::sink::Reason;
 
@@ -105,7 +106,7 @@ pub enum Event {
     /// Kafka does not hold the offset we asked for, or the topic is another one than it was.
     LogMoved(String),
     /// The client cannot go on (a fatal error of librdkafka, e.g. a fenced static member).
-    Fatal(String),
+    Fatal(Invariant),
 }
 
 /// How the source cuts the stream of records into micro-batches, and when it ends.

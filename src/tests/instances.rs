@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::ownership;
 use crate::support::{Job, until};
 
 #[test]
@@ -34,7 +35,15 @@ fn instances_that_come_and_go_neither_lose_nor_double() {
 
 #[test]
 fn an_owner_that_slept_through_a_rebalance_is_refused_and_goes_on() {
-    let job = Job::new("zombie", "");
+    sleeps_through_a_rebalance(&Job::new("zombie", ""));
+}
+
+#[test]
+fn an_owner_that_slept_through_a_rebalance_is_refused_and_goes_on_with_kip_848() {
+    sleeps_through_a_rebalance(&ownership::kip_848("zombie848"));
+}
+
+fn sleeps_through_a_rebalance(job: &Job) {
     job.produce("sales", 1_000, &[]);
     job.produce("clicks", 10, &[]);
     let topic = job.topic("sales");

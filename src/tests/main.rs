@@ -9,13 +9,18 @@
 )]
 
 mod ambiguity;
+mod corners;
 mod crash;
 mod decoders;
 mod delivery;
 mod faults;
+mod identity;
 mod instances;
+mod leaders;
 mod losses;
 mod outages;
+mod ownership;
 mod readers;
 mod sinks;
 mod support;
+mod topics;

@@ -92,6 +92,13 @@ topic = "{name}-clicks"
         self.dir.path().join(name)
     }
 
+    /// Writes `affluent.toml` anew under this name, edited; answers with the name, for `--config`.
+    pub fn configure<'a>(&self, name: &'a str, edit: impl FnOnce(String) -> String) -> &'a str {
+        let config = std::fs::read_to_string(self.path("affluent.toml")).unwrap();
+        std::fs::write(self.path(name), edit(config)).unwrap();
+        name
+    }
+
     pub fn topic(&self, stream: &str) -> String {
         format!("{}-{stream}", self.name)
     }

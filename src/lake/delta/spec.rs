@@ -1,8 +1,10 @@
 //! What a stream demands of its table: columns, partitioning, owner, protocol. Pure.
 //!
 //! Owns: the actions that create the table, and the judgement whether a table that is there is this one.
-//! A table belongs to one job and one stream; its columns must be ours with the same types, further
-//! nullable ones may have been added by others.
+//! A table belongs to one job, one stream and one topic; its columns must be ours with the same types, further
+//! nullable ones may have been added by others. Columns alone do not tell everything: a stream that gave up a
+//! nullable field, or counts its days in another time zone, still fits them and would store the same record
+//! differently. So the table also keeps the schema's fingerprint, as MongoDB's progress does.
 //! Does not own: schema changes (there are none yet), writing (`commit`).
 
 use std::collections::BTreeMap;
@@ -16,14 +18,20 @@ use crate::schema::{DATE_COLUMN, ID_COLUMN, StreamSchema, TIMESTAMP_COLUMN};
 
 const JOB: &str = "affluent.job";
 const STREAM: &str = "affluent.stream";
+/// Offsets count within a topic. Its name is kept beside the id in the `txn`s for the sake of the message.
+const TOPIC: &str = "affluent.topic";
+/// [`StreamSchema::fingerprint`].
+const SCHEMA: &str = "affluent.schema";
 const MOVE_AWAY: &str = "give the stream another name or root, or move the table away to begin a new one";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSpec {
     pub job: String,
     pub stream: String,
+    pub topic: String,
     pub columns: Vec<Column>,
     pub partition_columns: Vec<String>,
+    pub fingerprint: String,
 }
 
 /// A column as `schemaString` lists it.
@@ -44,7 +52,7 @@ struct Struct {
 }
 
 impl TableSpec {
-    pub fn new(job: &str, stream: &str, schema: &StreamSchema) -> Self {
+    pub fn new(job: &str, stream: &str, topic: &str, schema: &StreamSchema) -> Self {
         let column = |name: &str, ty: String, nullable| Column {
             name: name.to_owned(),
             ty: Value::from(ty),
@@ -63,8 +71,10 @@ impl TableSpec {
         Self {
             job: job.to_owned(),
             stream: stream.to_owned(),
+            topic: topic.to_owned(),
             columns,
             partition_columns: schema.partition_names().iter().map(|n| (*n).to_owned()).collect(),
+            fingerprint: schema.fingerprint(),
         }
     }
 
@@ -79,6 +89,8 @@ impl TableSpec {
             configuration: BTreeMap::from([
                 (JOB.to_owned(), Some(self.job.clone())),
                 (STREAM.to_owned(), Some(self.stream.clone())),
+                (TOPIC.to_owned(), Some(self.topic.clone())),
+                (SCHEMA.to_owned(), Some(self.fingerprint.clone())),
             ]),
             created_time: Some(now_ms),
         }
@@ -93,7 +105,9 @@ impl TableSpec {
             ));
         }
         self.check_owner(location, metadata)?;
-        match self.difference(metadata) {
+        self.check_topic(location, metadata)?;
+        // The columns first: what they say is plainer than two fingerprints.
+        match self.difference(metadata).or_else(|| self.changed(metadata)) {
             None => Ok(()),
             Some(difference) => Err(Invariant::new(
                 format!(
@@ -107,7 +121,7 @@ impl TableSpec {
 
     fn check_owner(&self, location: &str, metadata: &Metadata) -> Result<(), Invariant> {
         for (key, ours) in [(JOB, &self.job), (STREAM, &self.stream)] {
-            let theirs = metadata.configuration.get(key).and_then(Option::as_ref);
+            let theirs = recorded(metadata, key);
             if theirs != Some(ours) {
                 let theirs = theirs.map_or("nobody's: it has no such property".to_owned(), |t| format!("{t:?}"));
                 return Err(Invariant::new(
@@ -117,6 +131,28 @@ impl TableSpec {
             }
         }
         Ok(())
+    }
+
+    fn check_topic(&self, location: &str, metadata: &Metadata) -> Result<(), Invariant> {
+        match recorded(metadata, TOPIC) {
+            Some(topic) if *topic != self.topic => Err(Invariant::new(
+                format!(
+                    "the table at {location} was filled from topic `{topic}`, stream {} now names `{}`",
+                    self.stream, self.topic
+                ),
+                "name that topic again, or give the new topic a stream of its own",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the columns do not show.
+    fn changed(&self, metadata: &Metadata) -> Option<String> {
+        let theirs = recorded(metadata, SCHEMA).filter(|theirs| **theirs != self.fingerprint)?;
+        Some(format!(
+            "its declared schema was `{theirs}`, now it is `{}`",
+            self.fingerprint
+        ))
     }
 
     fn difference(&self, metadata: &Metadata) -> Option<String> {
@@ -135,6 +171,10 @@ impl TableSpec {
         let foreign = || theirs.iter().find_map(|column| foreign_demand(column, &self.columns));
         missing.or_else(foreign)
     }
+}
+
+fn recorded<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a String> {
+    metadata.configuration.get(key)?.as_ref()
 }
 
 fn column_difference(ours: &Column, theirs: &[Column]) -> Option<String> {
@@ -201,7 +241,7 @@ mod tests {
     use crate::lake::split::tests::schema;
 
     fn spec() -> TableSpec {
-        TableSpec::new("shop", "visits", &schema())
+        TableSpec::new("shop", "visits", "visits-topic", &schema())
     }
 
     fn check(change: impl FnOnce(&mut Metadata, &mut Vec<Value>)) -> Result<(), Invariant> {
@@ -247,6 +287,30 @@ mod tests {
         assert!(text.contains("note takes no null"), "{text}");
         let text = refusal(|m, _| m.partition_columns = vec!["region".into()]);
         assert!(text.contains("partitioned by region, expected date, region"), "{text}");
+    }
+
+    #[test]
+    fn another_topic_is_refused_by_name() {
+        let text = refusal(|m, _| {
+            m.configuration.insert(TOPIC.into(), Some("old-visits".into()));
+        });
+        assert!(text.contains("old-visits") && text.contains("visits-topic"), "{text}");
+    }
+
+    #[test]
+    fn a_change_that_the_columns_do_not_show_is_refused_with_both_schemas() {
+        let ours = spec().fingerprint;
+        let text = refusal(|m, _| {
+            let other = ours.replace(" in ", " in Asia/");
+            m.configuration.insert(SCHEMA.into(), Some(other));
+        });
+        assert!(text.contains(&ours) && text.contains(" in Asia/"), "{text}");
+        // A nullable field the stream no longer declares looks like a column that somebody else has added.
+        refusal(|m, fields| {
+            fields.push(json!({"name": "extra", "type": "string", "nullable": true, "metadata": {}}));
+            m.configuration
+                .insert(SCHEMA.into(), Some(format!("extra string;{ours}")));
+        });
     }
 
     #[test]

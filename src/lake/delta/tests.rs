@@ -35,7 +35,7 @@ async fn open(objects: &Arc<Faulty>) -> Table {
 
 async fn try_open(objects: &Arc<Faulty>) -> Result<Table, SinkError> {
     let store = Store::from_objects(Arc::<Faulty>::clone(objects), "memory");
-    Table::open_or_create(store, TableSpec::new("shop", "visits", &schema())).await
+    Table::open_or_create(store, TableSpec::new("shop", "visits", "visits", &schema())).await
 }
 
 /// A table with partitions 0 and 1 at `start`: version 1.

@@ -44,9 +44,14 @@ pub(super) fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> Cli
         None => TOPIC_ID_DEBUG.to_owned(),
     };
     config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
-    // A static member's name must be unique in the group, and every stream is a member of its own.
-    if let Some(id) = kafka.properties.get("group.instance.id") {
-        config.set("group.instance.id", format!("{id}-{}", stream.name));
+    if let Some(id) = instance_id(kafka, stream) {
+        config.set("group.instance.id", id);
     }
     config
+}
+
+/// A static member's name must be unique in the group, and every stream is a member of its own.
+pub(super) fn instance_id(kafka: &KafkaConfig, stream: &StreamConfig) -> Option<String> {
+    let id = kafka.properties.get("group.instance.id")?;
+    Some(format!("{id}-{}", stream.name))
 }

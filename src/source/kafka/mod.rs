@@ -16,6 +16,7 @@
 mod client;
 mod context;
 mod cut;
+mod fatal;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -31,13 +32,14 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use self::client::consumer_config;
+use self::client::{consumer_config, instance_id};
 use self::context::{Context, Rebalance};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
 use super::{Command, Cutting, Event, Flush, FlushDone, Item};
 use crate::batch::Session;
 use crate::config::{KafkaConfig, StreamConfig};
+use crate::error::Invariant;
 use crate::health::{Part, StreamHealth};
 use crate::offsets::{Epoch, Partition, Progress, TopicId};
 use crate::sink::Reason;
@@ -93,6 +95,8 @@ impl KafkaSource {
             consumer,
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
+            group: kafka.group.clone(),
+            instance: instance_id(kafka, stream),
             cutter: Cutter::new(cutting.clone()),
             cutting,
             outlets,
@@ -138,6 +142,9 @@ struct Fetcher {
     consumer: BaseConsumer<Context>,
     stream: String,
     topic: String,
+    group: String,
+    /// Our name as a static member of the group.
+    instance: Option<String>,
     cutting: Cutting,
     cutter: Cutter,
     outlets: Outlets,
@@ -275,12 +282,11 @@ impl Fetcher {
         match assigned {
             // A pause set before the assignment would survive it.
             Ok(()) => self.set_paused(false),
-            Err(error) => self.tell(Event::Fatal(format!(
-                "cannot assign partitions of {}: {error}",
-                self.topic
-            ))),
+            Err(error) => self.tell(Event::Fatal(self.unable(&format!("cannot assign partitions: {error}")))),
         }
-        telemetry::reading(&self.stream, &from);
+        if !from.is_empty() {
+            telemetry::reading(&self.stream, &from);
+        }
     }
 
     /// Stops fetching; what was read and not cut is dropped.
@@ -355,8 +361,9 @@ impl Fetcher {
                     self.cutter.end_of(Partition(partition), eof);
                 }
             }
-            KafkaError::MessageConsumptionFatal(code) => {
-                self.tell(Event::Fatal(format!("Kafka client of topic {}: {code}", self.topic)));
+            // Depending on where it arose it comes marked as fatal or with "fatal" as its code.
+            KafkaError::MessageConsumptionFatal(_) | KafkaError::MessageConsumption(RDKafkaErrorCode::Fatal) => {
+                self.tell(Event::Fatal(self.unable(&error.to_string())));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.tell(Event::LogMoved(format!(
@@ -379,6 +386,20 @@ impl Fetcher {
             }
             other => debug!("Kafka client: {other}"),
         }
+    }
+
+    /// Why the client cannot go on: its fatal error where it has one, else what was seen.
+    fn unable(&self, seen: &str) -> Invariant {
+        let (code, reason) = match self.consumer.client().fatal_error() {
+            Some((code, reason)) => (Some(code), reason),
+            None => (None, seen.to_owned()),
+        };
+        let member = fatal::Member {
+            stream: &self.stream,
+            group: &self.group,
+            instance: self.instance.as_deref(),
+        };
+        fatal::invariant(code, &reason, member)
     }
 
     /// An idle or paused stream sees no record that would show Kafka to be there, or to be back: ask.

@@ -163,7 +163,7 @@ impl OnDisk {
     }
 
     async fn open(&self) -> Table {
-        let spec = TableSpec::new("shop", "visits", &schema());
+        let spec = TableSpec::new("shop", "visits", "visits", &schema());
         Table::open_or_create(self.store(), spec).await.expect("opens")
     }
 
