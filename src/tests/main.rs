@@ -9,10 +9,13 @@
 )]
 
 mod crash;
+mod dead_letters;
 mod decoders;
 mod delivery;
 mod faults;
 mod instances;
+mod poison;
 mod readers;
 mod sinks;
 mod support;
+mod topic;
