@@ -26,11 +26,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::letter::Letter;
 use super::print::{self, Row, counted};
-use super::reader::{Depth, Entries, Entry};
+use super::reader::{ASK_TIMEOUT, Depth, Entries, Entry};
 use super::select::{Choice, Filter, LeftOut, Place, Survey};
 use super::transaction::{Replayer, settled};
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits};
+use crate::kafka::admin::describe_topic;
 use crate::verify::fate;
 
 /// What one transaction carries: enough that its round trips do not count, little enough to be sent well within
@@ -131,6 +132,17 @@ async fn replay(
     stream: &StreamConfig,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        stream: stream.name.clone(),
+        topic: stream.topic.clone(),
+        dead_letter_topic: stream.dead_letter_topic.clone(),
+        dry_run: args.dry_run,
+        ..Outcome::default()
+    };
+    let letters = describe_topic(&config.kafka, &stream.dead_letter_topic, ASK_TIMEOUT).await?;
+    if letters.is_none() {
+        return Ok(outcome);
+    }
     let mut replayer = None;
     if !args.dry_run {
         replayer = Some(Arc::new(Replayer::open(config, stream).await?));
@@ -140,14 +152,7 @@ async fn replay(
     let fates = fate::fates(config, stream, &choice.coordinates()).await?;
     choice.settle(&fates, args.limit);
 
-    let mut outcome = Outcome {
-        stream: stream.name.clone(),
-        topic: stream.topic.clone(),
-        dead_letter_topic: stream.dead_letter_topic.clone(),
-        dry_run: args.dry_run,
-        left_out: choice.left_out,
-        ..Outcome::default()
-    };
+    outcome.left_out = choice.left_out;
     match replayer {
         None => {
             outcome.replayed = choice.letters.len() as u64;

@@ -50,6 +50,8 @@ const TRANSACTION_TIMEOUT_MS: &str = "60000";
 /// Below it, as librdkafka demands.
 const DELIVERY_TIMEOUT_MS: &str = "50000";
 
+const FLUSH_TICK: Duration = Duration::from_millis(100);
+
 pub(super) struct Replayer {
     producer: ThreadedProducer<Deliveries>,
     stream: String,
@@ -178,11 +180,7 @@ impl Replayer {
     }
 
     fn commit(&self) -> anyhow::Result<()> {
-        let flushed = self.producer.flush(Timeout::Never);
-        if let Some((what, error)) = self.producer.context().failure() {
-            return Err(self.explain(error, &format!("the brokers refused {what}")));
-        }
-        flushed.map_err(|error| self.explain(error, "cannot send replayed records"))?;
+        self.flush()?;
         failpoint!("replay.commit.before");
         // "Never" is what librdkafka asks for: it is cut to what is left of the transaction's own timeout.
         while let Err(error) = self.producer.commit_transaction(Timeout::Never) {
@@ -193,6 +191,22 @@ impl Replayer {
         }
         failpoint!("replay.commit.after");
         Ok(())
+    }
+
+    /// Until the brokers have everything, or refuse something: after that librdkafka holds back what is left, and
+    /// waiting for it would only end with its timeout.
+    fn flush(&self) -> anyhow::Result<()> {
+        loop {
+            let flushed = self.producer.flush(FLUSH_TICK);
+            if let Some((what, error)) = self.producer.context().failure() {
+                return Err(self.explain(error, &format!("the brokers refused {what}")));
+            }
+            match flushed {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
+                Err(error) => return Err(self.explain(error, "cannot send replayed records")),
+            }
+        }
     }
 
     fn explain(&self, error: KafkaError, what: &str) -> anyhow::Error {
@@ -285,18 +299,20 @@ pub(super) async fn settled(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<
     let ends = ends.await.context("the thread that asks Kafka panicked")?;
     let ends = ends.with_context(|| format!("cannot read the log ends of topic {topic}"))?;
     let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut told = false;
     loop {
         let stable = watermarks(kafka, topic, &description.partitions, ASK_TIMEOUT).await?;
         let hidden = |(partition, end): &(&Partition, &Offset)| stable.get(partition).is_none_or(|s| s.high < **end);
         let Some((partition, _)) = ends.iter().find(hidden) else {
             return Ok(());
         };
+        let why = format!("somebody's open transaction hides the end of partition {partition} of {topic}");
         if Instant::now() >= deadline {
-            let message = format!(
-                "somebody's open transaction hides the end of partition {partition} of {topic}: replay again when it \
-                 has ended"
-            );
+            let message = format!("{why}: replay again when it has ended");
             return Err(Exits::error(Exit::Infrastructure, message));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("{why}: waiting for it");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

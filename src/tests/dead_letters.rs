@@ -1,5 +1,6 @@
 //! Letters replayed after a fix: each record once, whatever happens to the replay, and nothing that a sink has.
 
+use rdkafka::producer::Producer;
 use serde_json::Value;
 
 use crate::support::{Job, text};
@@ -257,6 +258,29 @@ fn of_two_replays_at_the_same_time_one_takes_over_and_no_record_is_sent_twice() 
     assert_eq!(readings.replay(&[])["replayed"], 0, "and it leaves nothing behind");
     readings.run_once();
     readings.holds(5_010);
+}
+
+#[test]
+fn a_replay_waits_for_a_foreign_transaction_that_could_hide_its_markers() {
+    let readings = Readings::new("replay-hidden");
+    readings.fill(1, 5);
+    readings.run_once();
+    readings.fix();
+    let foreign = readings
+        .dead_letter_topic()
+        .open_transaction(&Record::new("somebody else's"));
+    let before = readings.topic.ends();
+    let args = ["dead-letters", "replay", "--stream", "readings"];
+    let mut replay = readings.job.spawn("replay", &args, &[]);
+    replay.until_logged("open transaction hides the end");
+    assert_eq!(readings.topic.ends(), before, "a marker written now could not be read");
+    foreign.commit_transaction(crate::support::DEADLINE).unwrap();
+    assert_eq!(replay.wait().code(), Some(0), "{}", replay.log());
+    assert!(replay.log().contains("5 letters replayed"), "{}", replay.log());
+    assert_eq!(readings.replay(&[])["replayed"], 0);
+    assert_eq!(readings.list(&[])["foreign"], 1);
+    readings.run_once();
+    readings.holds(6);
 }
 
 #[test]

@@ -52,8 +52,14 @@ pub struct Topic(pub String);
 
 impl Topic {
     pub fn create(name: &str, partitions: i32) -> Self {
-        let new =
-            NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", MAX_MESSAGE_BYTES);
+        Self::with(name, partitions, "producer")
+    }
+
+    /// `compression` as the topic's property: how the broker keeps records, whatever the producer did.
+    pub fn with(name: &str, partitions: i32, compression: &str) -> Self {
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", MAX_MESSAGE_BYTES)
+            .set("compression.type", compression);
         let created = block_on(admin().create_topics([&new], &AdminOptions::new())).unwrap();
         created.into_iter().for_each(|topic| drop(topic.unwrap()));
         let topic = Self(name.to_owned());
@@ -102,6 +108,21 @@ impl Topic {
         assert!(refused.is_empty(), "the broker did not take all of it: {refused:?}");
     }
 
+    /// A transaction with this record in it, sent and not committed: what lies behind it is hidden.
+    pub fn open_transaction(&self, record: &Record) -> ThreadedProducer<Refusals> {
+        let producer: ThreadedProducer<Refusals> = config()
+            .set("transactional.id", format!("{}-foreign", self.0))
+            .create_with_context(Refusals::default())
+            .unwrap();
+        producer.init_transactions(DEADLINE).unwrap();
+        producer.begin_transaction().unwrap();
+        let mut native = BaseRecord::<[u8], [u8]>::to(&self.0).partition(record.partition);
+        native.payload = record.value.as_deref();
+        producer.send(native).map_err(|(error, _)| error).unwrap();
+        producer.flush(DEADLINE).unwrap();
+        producer
+    }
+
     /// Every committed record, by partition and offset.
     pub fn read(&self) -> Vec<(i32, i64, Record)> {
         let ends = self.ends();
@@ -147,8 +168,9 @@ impl Topic {
     }
 }
 
+/// What the broker did not take.
 #[derive(Default)]
-struct Refusals(Mutex<Vec<KafkaError>>);
+pub struct Refusals(Mutex<Vec<KafkaError>>);
 
 impl ClientContext for Refusals {}
 
