@@ -11,6 +11,7 @@
 mod ambiguity;
 mod corners;
 mod crash;
+mod dead_letters;
 mod decoders;
 mod delivery;
 mod faults;
@@ -20,7 +21,9 @@ mod leaders;
 mod losses;
 mod outages;
 mod ownership;
+mod poison;
 mod readers;
 mod sinks;
 mod support;
+mod topic;
 mod topics;
