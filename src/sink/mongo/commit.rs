@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use bson::RawDocumentBuf;
 
+use super::deployment::Deployment;
 use super::insert::Inserter;
 use super::transaction::{Move, Outcome, Plan};
 use super::{MongoSink, buffer, statements};
@@ -20,7 +21,7 @@ use crate::sink::CommitSummary;
 /// Tries of one transaction, and rounds of inserting what was found missing, before the commit gives the error
 /// back to be tried later.
 const TRIES: u32 = 6;
-/// Pause before the second try; doubled each time, jittered so that two owners do not meet again.
+/// Pause before the second try; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// How many ids a message names.
 const IDS_SHOWN: usize = 5;
@@ -41,7 +42,7 @@ enum Portion {
     TooLong(SinkError),
 }
 
-impl MongoSink {
+impl<D: Deployment> MongoSink<D> {
     pub(super) async fn commit_buffer(&mut self) -> Result<CommitSummary, SinkError> {
         let mut summary = CommitSummary::default();
         self.resolve_doubt(&mut summary).await?;
@@ -111,7 +112,7 @@ impl MongoSink {
             .collect();
         failpoint!("mongo.insert.before");
         let inserter = Inserter {
-            database: &self.database,
+            deployment: &self.deployment,
             collection: &self.collection,
             encoder: &self.encoder,
             batch_rows: self.config.insert_batch_rows,
@@ -138,7 +139,7 @@ impl MongoSink {
         } else {
             String::new()
         };
-        let collection = self.collection.name();
+        let collection = &self.collection;
         Ok(Invariant::new(
             format!(
                 "{} documents of collection {collection} differ from the records of the same _id: {}{more}",
@@ -178,15 +179,14 @@ impl MongoSink {
         let mut last = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                self.deployment.pause(pause).await;
                 pause *= 2;
             }
             // From here on, until an answer says otherwise: also when this future is dropped half-way.
             let doubted = self.in_doubt.replace(target.clone());
             let plan = Plan {
-                client: &self.client,
-                database: &self.database,
-                collection: self.collection.name(),
+                deployment: &self.deployment,
+                collection: &self.collection,
                 moves: &moves,
                 updates,
             };
@@ -234,7 +234,7 @@ impl MongoSink {
         let what = format!(
             "collection {} holds {found} documents where partition {partition} has {expected} good records between \
              stored progress {} and the end of this commit",
-            self.collection.name(),
+            self.collection,
             self.committed.get(&partition).copied().unwrap_or_default()
         );
         if found > expected {
