@@ -37,3 +37,6 @@ pub mod serve;
 pub mod status;
 pub mod telemetry;
 pub mod verify;
+
+#[cfg(test)]
+mod simulation;

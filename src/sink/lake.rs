@@ -25,6 +25,7 @@ use futures::{StreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use parquet::file::properties::WriterProperties;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::warn;
 
 use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
@@ -90,6 +91,11 @@ impl LakeSink {
     pub async fn open(job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let lake = &stream.lake;
         let store = Store::open(&lake.root, &lake.storage, &stream.name).map_err(SinkError::Infrastructure)?;
+        Self::on(store, job, stream).await
+    }
+
+    /// The sink on a store that is there.
+    pub(crate) async fn on(store: Store, job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let spec = TableSpec::new(job, &stream.name, &stream.topic, &stream.schema);
         let partition_columns = spec.partition_columns.clone();
         Ok(Self {
@@ -98,7 +104,7 @@ impl LakeSink {
             properties: properties(),
             partition_columns,
             id_index: stream.schema.id_index(),
-            target_file_bytes: lake.target_file_bytes,
+            target_file_bytes: stream.lake.target_file_bytes,
             topic: TopicId::unknown(),
             committed: Progress::new(),
             tips: Progress::new(),
@@ -133,7 +139,7 @@ impl LakeSink {
         filter_record_batch(&batch.rows, &mask).expect("one mask bit per row")
     }
 
-    /// Splits and encodes; processor work, so the runtime is told that this thread is busy.
+    /// Splits and encodes; processor work.
     fn take_rows(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
         let parts = self
             .splitter
@@ -230,6 +236,15 @@ impl LakeSink {
         self.splitter.clear();
         self.rows = 0;
         self.proposal = None;
+    }
+}
+
+/// Processor work in the middle of a task: a runtime with more threads moves its other tasks away meanwhile; one
+/// with a single thread could not, and would panic if asked to.
+fn busy<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -331,7 +346,7 @@ impl Sink for LakeSink {
     async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let rows = self.unseen(batch);
         if rows.num_rows() > 0 {
-            let taken = tokio::task::block_in_place(|| self.take_rows(&rows));
+            let taken = busy(|| self.take_rows(&rows));
             // Arrow that our own decoder has built always fits the schema our own writer was given.
             taken.map_err(|error| Invariant::new(format!("{error:#}"), "report this as a defect of affluent"))?;
             self.rows += rows.num_rows() as u64;
@@ -364,7 +379,7 @@ impl Sink for LakeSink {
     async fn commit(&mut self, reason: Reason) -> Result<CommitSummary, SinkError> {
         let started = Instant::now();
         if self.proposal.is_none() {
-            let closed = tokio::task::block_in_place(|| self.close_all());
+            let closed = busy(|| self.close_all());
             closed.map_err(|error| Invariant::new(format!("{error:#}"), "report this as a defect of affluent"))?;
             self.upload().await?;
         }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use bson::RawDocumentBuf;
 
+use super::deployment::Deployment;
 use super::insert::Inserter;
 use super::transaction::{Move, Outcome, Plan};
-use super::{MongoSink, abandoned, buffer, statements};
+use super::{MongoSink, buffer, statements};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
 use crate::offsets::{Partition, Progress, RecordId, TopicId};
@@ -20,7 +21,7 @@ use crate::sink::CommitSummary;
 /// Tries of one transaction, and rounds of inserting what was found missing, before the commit gives the error
 /// back to be tried later.
 const TRIES: u32 = 6;
-/// Pause before the second try; doubled each time, jittered so that two owners do not meet again.
+/// Pause before the second try; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// A living rival is done by then; what still stands in the way may be a dead one's.
 const CONFLICTS_BORNE: u32 = 2;
@@ -43,7 +44,7 @@ enum Portion {
     TooLong(SinkError),
 }
 
-impl MongoSink {
+impl<D: Deployment> MongoSink<D> {
     pub(super) async fn commit_buffer(&mut self) -> Result<CommitSummary, SinkError> {
         let mut summary = CommitSummary::default();
         self.resolve_doubt(&mut summary).await?;
@@ -113,7 +114,7 @@ impl MongoSink {
             .collect();
         failpoint!("mongo.insert.before");
         let inserter = Inserter {
-            database: &self.database,
+            deployment: &self.deployment,
             collection: &self.collection,
             encoder: &self.encoder,
             batch_rows: self.config.insert_batch_rows,
@@ -140,7 +141,7 @@ impl MongoSink {
         } else {
             String::new()
         };
-        let collection = self.collection.name();
+        let collection = &self.collection;
         Ok(Invariant::new(
             format!(
                 "{} documents of collection {collection} differ from the records of the same _id: {}{more}",
@@ -180,15 +181,14 @@ impl MongoSink {
         let mut last = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                self.deployment.pause(pause).await;
                 pause *= 2;
             }
             // From here on, until an answer says otherwise: also when this future is dropped half-way.
             let doubted = self.in_doubt.replace(target.clone());
             let plan = Plan {
-                client: &self.client,
-                database: &self.database,
-                collection: self.collection.name(),
+                deployment: &self.deployment,
+                collection: &self.collection,
                 moves: &moves,
                 updates,
             };
@@ -203,7 +203,7 @@ impl MongoSink {
                 Outcome::Failed(error) => return Err(error),
                 Outcome::Retry(error) => {
                     if attempt == CONFLICTS_BORNE {
-                        abandoned::kill(&self.client, &self.mark).await;
+                        self.deployment.end_abandoned().await;
                     }
                     error
                 }
@@ -241,7 +241,7 @@ impl MongoSink {
         let what = format!(
             "collection {} holds {found} documents where partition {partition} has {expected} good records between \
              stored progress {} and the end of this commit",
-            self.collection.name(),
+            self.collection,
             self.committed.get(&partition).copied().unwrap_or_default()
         );
         if found > expected {

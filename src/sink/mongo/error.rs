@@ -37,20 +37,43 @@ const PERMANENT: [i32; 12] = [
     17419, // the document would become larger than 16 MiB
 ];
 
-/// Why a call has no result.
+/// Why a call has no result. The driver's error is taken apart where it arrives: what follows from it is decided
+/// over plain data.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub enum CallError {
     #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
     Deadline,
-    // The driver's own text adds the whole server response; its kind says enough.
-    #[error("{}", .0.kind)]
-    Driver(Error),
+    #[error("{text}")]
+    Failed {
+        /// The server's code; of several, [`DUPLICATE_KEY`] if it is among them.
+        code: Option<i32>,
+        labels: Vec<String>,
+        no_server: bool,
+        text: String,
+    },
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        let duplicate = |e: &mongodb::error::IndexedWriteError| e.code == DUPLICATE_KEY;
+        Self::Failed {
+            code: match error.kind.as_ref() {
+                ErrorKind::Command(command) => Some(command.code),
+                ErrorKind::InsertMany(many) if many.write_errors.iter().flatten().any(duplicate) => Some(DUPLICATE_KEY),
+                _ => None,
+            },
+            labels: error.labels().iter().cloned().collect(),
+            no_server: matches!(*error.kind, ErrorKind::ServerSelection { .. }),
+            // The driver's own text adds the whole server response; its kind says enough.
+            text: error.kind.to_string(),
+        }
+    }
 }
 
 /// One call to the server, within its deadline. What the server did of a call that ran into it is unknown.
 pub(super) async fn call<T>(call: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, CallError> {
     match tokio::time::timeout(CALL_TIMEOUT, call.into_future()).await {
-        Ok(result) => result.map_err(CallError::Driver),
+        Ok(result) => result.map_err(CallError::from),
         Err(_) => Err(CallError::Deadline),
     }
 }
@@ -58,20 +81,17 @@ pub(super) async fn call<T>(call: impl IntoFuture<Output = Result<T, Error>>) ->
 impl CallError {
     pub fn code(&self) -> Option<i32> {
         match self {
-            Self::Driver(error) => match error.kind.as_ref() {
-                ErrorKind::Command(command) => Some(command.code),
-                _ => None,
-            },
+            Self::Failed { code, .. } => *code,
             Self::Deadline => None,
         }
     }
 
     pub fn has_label(&self, label: &str) -> bool {
-        matches!(self, Self::Driver(error) if error.contains_label(label))
+        matches!(self, Self::Failed { labels, .. } if labels.iter().any(|l| l == label))
     }
 
     pub fn is_server_selection(&self) -> bool {
-        matches!(self, Self::Driver(error) if matches!(*error.kind, ErrorKind::ServerSelection { .. }))
+        matches!(self, Self::Failed { no_server: true, .. })
     }
 
     /// `attempted` completes "cannot …".

@@ -8,15 +8,13 @@
 //! allocates and copies every document twice and keeps a map of their ids.
 
 use arrow::array::RecordBatch;
-use bson::{Document, RawDocumentBuf, doc};
+use bson::RawDocumentBuf;
 use futures::{StreamExt, TryStreamExt, stream};
-use mongodb::options::ReadConcern;
-use mongodb::{Collection, Database};
 
+use super::deployment::Deployment;
 use super::document::{Encoder, Rows};
 use super::element::{self, kind};
-use super::error::{MAJORITY_TIMEOUT, WriteError, call, write_concern_error};
-use super::progress::primary;
+use super::error::{MAJORITY_TIMEOUT, WriteError, write_concern_error};
 use crate::error::SinkError;
 
 /// A command is cut when it has grown to this. The server takes 16 MiB plus 16 KiB for a command and 16 MiB for
@@ -25,9 +23,9 @@ const MAX_COMMAND_BYTES: usize = 12 << 20;
 /// Documents fetched at a time to compare with ours.
 const COMPARE_BATCH: usize = 1000;
 
-pub(super) struct Inserter<'a> {
-    pub database: &'a Database,
-    pub collection: &'a Collection<RawDocumentBuf>,
+pub(super) struct Inserter<'a, D> {
+    pub deployment: &'a D,
+    pub collection: &'a str,
     pub encoder: &'a Encoder,
     pub batch_rows: usize,
     pub concurrency: usize,
@@ -46,11 +44,11 @@ pub(super) struct Inserted {
 /// Batch and row of a document.
 type At = (usize, usize);
 
-impl Inserter<'_> {
+impl<D: Deployment> Inserter<'_, D> {
     /// Stores the rows. On return every row is stored at majority, except the `different` ones.
     pub async fn insert(&self, batches: &[&RecordBatch]) -> Result<Inserted, SinkError> {
         let rows: Vec<Rows<'_>> = batches.iter().map(|batch| self.encoder.rows(batch)).collect();
-        let replies: Vec<(u64, Vec<At>)> = stream::iter(Commands::new(self.collection.name(), &rows, self.batch_rows))
+        let replies: Vec<(u64, Vec<At>)> = stream::iter(Commands::new(self.collection, &rows, self.batch_rows))
             .map(|command| self.send(command))
             .buffer_unordered(self.concurrency.max(1))
             .try_collect()
@@ -67,18 +65,11 @@ impl Inserter<'_> {
 
     /// Sends one command; answers its size and the rows whose `_id` was taken.
     async fn send(&self, command: Command) -> Result<(u64, Vec<At>), SinkError> {
-        let attempted = || {
-            format!(
-                "insert {} documents into {}",
-                command.rows.len(),
-                self.collection.name()
-            )
-        };
+        let attempted = || format!("insert {} documents into {}", command.rows.len(), self.collection);
         let bytes = command.bytes.len() as u64;
         let raw = RawDocumentBuf::from_bytes(command.bytes).map_err(SinkError::infrastructure)?;
-        let reply = call(self.database.run_raw_command(raw))
-            .await
-            .map_err(|e| e.classify(attempted()))?;
+        let reply = self.deployment.run(raw).await;
+        let reply = reply.map_err(|e| e.classify(attempted()))?;
         let mut duplicates = Vec::new();
         for error in WriteError::all(&reply) {
             match command.rows.get(error.index) {
@@ -90,7 +81,7 @@ impl Inserter<'_> {
         match write_concern_error(&reply) {
             Some(error) => Err(SinkError::Infrastructure(anyhow::anyhow!(
                 "a majority of mongodb's members has not acknowledged the insert into {}: {error}",
-                self.collection.name()
+                self.collection
             ))),
             None => Ok((bytes, duplicates)),
         }
@@ -122,7 +113,7 @@ impl Inserter<'_> {
                     "{} documents of {} were refused as duplicates but no majority of mongodb's members has them, \
                      _id {id} among them",
                     ours.len(),
-                    self.collection.name()
+                    self.collection
                 )));
             }
         }
@@ -131,13 +122,8 @@ impl Inserter<'_> {
     }
 
     async fn fetch(&self, ids: Vec<i64>) -> Result<Vec<RawDocumentBuf>, SinkError> {
-        let filter: Document = doc! { "_id": { "$in": ids } };
-        let find = async {
-            let cursor = self.collection.find(filter).read_concern(ReadConcern::majority());
-            cursor.selection_criteria(primary()).await?.try_collect().await
-        };
-        let attempted = || format!("read documents of {} to compare them", self.collection.name());
-        call(find).await.map_err(|e| e.classify(attempted()))
+        let found = self.deployment.fetch(self.collection, ids).await;
+        found.map_err(|e| e.classify(format!("read documents of {} to compare them", self.collection)))
     }
 }
 
@@ -228,6 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+    use bson::Document;
 
     use super::*;
     use crate::schema::{Field, FieldType, StreamSchema};

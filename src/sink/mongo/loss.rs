@@ -8,16 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document, doc, serialize_to_bson};
-use mongodb::ClientSession;
-use mongodb::options::ReadConcern;
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, serialize_to_bson};
 
-use super::error::{CallError, call};
-use super::progress::{PROGRESS_COLLECTION, PassedOver, ProgressDocument, majority, primary};
-use super::{MongoSink, abandoned, progress};
+use super::MongoSink;
+use super::deployment::{Deployment, Transaction};
+use super::progress::{PROGRESS_COLLECTION, PassedOver, ProgressDocument};
 use crate::error::SinkError;
 use crate::failpoint;
-use crate::loss::{Cause, Loss, Standing};
+use crate::loss::{Cause, Loss, Standing, Start};
 use crate::offsets::Partition;
 use crate::sink::SinkName;
 
@@ -38,7 +36,7 @@ pub(super) fn standing(stored: &BTreeMap<Partition, ProgressDocument>) -> Standi
     }
 }
 
-impl MongoSink {
+impl<D: Deployment> MongoSink<D> {
     pub(super) async fn accept_loss(&mut self, expected: &Standing, loss: &Loss) -> Result<(), SinkError> {
         let stored = self.read_known().await?;
         if standing(&stored) != *expected {
@@ -46,37 +44,27 @@ impl MongoSink {
         }
         failpoint!("mongo.accept.before");
         // An owner that was stopped in the middle of a transaction would be in the way.
-        abandoned::kill(&self.client, &self.mark).await;
-        let mut session = self.begin_transaction().await.map_err(|e| e.classify(ATTEMPTED))?;
-        let moved = self.move_over(&mut session, &stored, loss).await?;
-        if moved != stored.len() as u64 {
-            let _ = session.abort_transaction().await;
-            return Err(self.changed_meanwhile());
+        self.deployment.end_abandoned().await;
+        let began = self.deployment.begin().await;
+        let mut transaction = began.map_err(|e| e.classify(ATTEMPTED))?;
+        match self.move_over(&mut transaction, &stored, loss).await {
+            Ok(moved) if moved == stored.len() as u64 => {}
+            answer => {
+                transaction.abort().await;
+                return Err(answer.err().unwrap_or_else(|| self.changed_meanwhile()));
+            }
         }
-        call(session.commit_transaction())
-            .await
-            .map_err(|e| e.classify(ATTEMPTED))?;
+        transaction.commit().await.map_err(|e| e.classify(ATTEMPTED))?;
         failpoint!("mongo.accept.after");
         self.known = self.read_known().await?;
         Ok(())
-    }
-
-    async fn begin_transaction(&self) -> Result<ClientSession, CallError> {
-        let mut session = call(self.client.start_session()).await?;
-        let begin = session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(majority())
-            .selection_criteria(primary());
-        call(begin).await?;
-        Ok(session)
     }
 
     /// Every document found unchanged is moved; answers with their number. Partitions that only the new topic has
     /// begin here, so that both sinks begin them at the same offset.
     async fn move_over(
         &self,
-        session: &mut ClientSession,
+        transaction: &mut D::Transaction,
         stored: &BTreeMap<Partition, ProgressDocument>,
         loss: &Loss,
     ) -> Result<u64, SinkError> {
@@ -88,23 +76,16 @@ impl MongoSink {
             })
             .collect();
         let update = doc! { "update": PROGRESS_COLLECTION, "updates": updates };
-        let reply = call(self.database.run_command(update).session(&mut *session)).await;
-        let reply = reply.map_err(|e| e.classify(ATTEMPTED))?;
+        let reply = run(transaction, update).await?;
         if let Cause::TopicRecreated { starts, .. } = &loss.cause {
             let new = starts.iter().filter(|start| !stored.contains_key(&start.partition));
-            let documents: Vec<ProgressDocument> = new
-                .map(|start| {
-                    let mut document = self
-                        .identity
-                        .begin(start.partition, start.offset, &loss.topic_id, stored);
-                    document.epoch = loss.epoch;
-                    document
-                })
-                .collect();
+            let documents: Vec<Bson> = new.map(|start| self.begun(start, loss, stored)).collect();
             if !documents.is_empty() {
-                let collection = progress::collection(&self.database);
-                let insert = collection.insert_many(documents).session(&mut *session);
-                call(insert).await.map_err(|e| e.classify(ATTEMPTED))?;
+                run(
+                    transaction,
+                    doc! { "insert": PROGRESS_COLLECTION, "documents": documents },
+                )
+                .await?;
             }
         }
         Ok(match reply.get("n") {
@@ -112,6 +93,13 @@ impl MongoSink {
             Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
             _ => 0,
         })
+    }
+
+    fn begun(&self, start: &Start, loss: &Loss, siblings: &BTreeMap<Partition, ProgressDocument>) -> Bson {
+        let (partition, offset) = (start.partition, start.offset);
+        let mut document = self.identity.begin(partition, offset, &loss.topic_id, siblings);
+        document.epoch = loss.epoch;
+        serialize_to_bson(&document).expect("a document of plain values")
     }
 
     fn changed_meanwhile(&self) -> SinkError {
@@ -123,6 +111,11 @@ impl MongoSink {
 }
 
 const ATTEMPTED: &str = "record a loss";
+
+async fn run(transaction: &mut impl Transaction, command: Document) -> Result<Document, SinkError> {
+    let command = RawDocumentBuf::try_from(&command).expect("a document of plain values");
+    transaction.run(command).await.map_err(|e| e.classify(ATTEMPTED))
+}
 
 /// What the loss makes of one progress document.
 fn change(partition: Partition, document: &ProgressDocument, loss: &Loss) -> Document {

@@ -14,6 +14,7 @@ mod abandoned;
 mod buffer;
 mod collections;
 mod commit;
+pub(crate) mod deployment;
 mod document;
 mod element;
 mod error;
@@ -26,14 +27,11 @@ mod transaction;
 
 use std::collections::BTreeMap;
 
-use bson::{RawDocumentBuf, doc};
-use mongodb::{Client, Collection, Database};
-
-use self::abandoned::Mark;
 use self::buffer::{Buffer, Gap};
+use self::deployment::{Deployment, Server};
 use self::document::Encoder;
-use self::error::{CallError, DUPLICATE_KEY, call};
-use self::progress::{Identity, majority};
+use self::error::DUPLICATE_KEY;
+use self::progress::Identity;
 pub use self::progress::{PROGRESS_COLLECTION, ProgressDocument, State, read_progress};
 use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
 use crate::batch::Batch;
@@ -45,11 +43,9 @@ use crate::offsets::{Offset, Partition, Progress, TopicId};
 use crate::rollup::Rollup;
 
 /// One stream's MongoDB side.
-pub struct MongoSink {
-    client: Client,
-    mark: Mark,
-    database: Database,
-    collection: Collection<RawDocumentBuf>,
+pub struct MongoSink<D = Server> {
+    deployment: D,
+    collection: String,
     config: MongoConfig,
     identity: Identity,
     encoder: Encoder,
@@ -70,18 +66,18 @@ pub struct MongoSink {
 impl MongoSink {
     /// Connects and checks that the deployment has transactions.
     pub async fn connect(job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
-        let config = stream.mongo.clone();
-        let mark = Mark::new(job, &stream.name);
-        let (client, options) = topology::client(&config.uri, Some(&mark)).await?;
-        topology::check(&client, &options).await?;
-        let database = client.database(&config.database);
+        Ok(Self::on(Server::connect(job, stream).await?, job, stream))
+    }
+}
+
+impl<D: Deployment> MongoSink<D> {
+    /// The sink on a deployment that is there.
+    pub(crate) fn on(deployment: D, job: &str, stream: &StreamConfig) -> Self {
         let id_index = stream.schema.id_index();
-        Ok(Self {
-            collection: database.collection(&stream.name),
-            client,
-            mark,
-            database,
-            config,
+        Self {
+            deployment,
+            collection: stream.name.clone(),
+            config: stream.mongo.clone(),
             identity: Identity::new(job, stream),
             encoder: Encoder::new(&stream.schema),
             id_index,
@@ -92,37 +88,33 @@ impl MongoSink {
             tips: Progress::new(),
             buffer: Buffer::new(id_index),
             in_doubt: None,
-        })
+        }
     }
 
-    fn collection_names(&self) -> impl Iterator<Item = &str> {
-        [self.collection.name()]
-            .into_iter()
-            .chain(self.rollups.iter().map(|r| r.name.as_str()))
+    /// The stream's collection first, then its rollups.
+    fn collection_names(&self) -> Vec<&str> {
+        let rollups = self.rollups.iter().map(|r| r.name.as_str());
+        [self.collection.as_str()].into_iter().chain(rollups).collect()
     }
 
     async fn prepare_collections(&mut self) -> Result<(), SinkError> {
         if !self.collections_ready {
-            collections::create(&self.database, self.collection_names()).await?;
-            collections::refuse_expiry(&self.database, self.collection.name()).await?;
+            self.deployment.prepare(&self.collection_names()).await?;
             self.collections_ready = true;
         }
         Ok(())
     }
 
     async fn read_known(&self) -> Result<BTreeMap<Partition, ProgressDocument>, SinkError> {
-        let stored = progress::read(&progress::collection(&self.database), &self.identity.stream).await;
+        let stored = self.deployment.progress(&self.identity.stream).await;
         let attempted = || format!("read the progress of stream {}", self.identity.stream);
         stored.map(progress::by_partition).map_err(|e| e.classify(attempted()))
     }
 
     /// A topic id that was unknown when progress was recorded becomes known: no re-creation, so it is filled in.
     async fn fill_in_topic_id(&self, topic_id: &TopicId) -> Result<(), SinkError> {
-        let unknown = doc! { "stream": &self.identity.stream, "job": &self.identity.job, "topic_id": TopicId::UNKNOWN };
-        let known = doc! { "$set": { "topic_id": &topic_id.0 } };
-        let collection = progress::collection(&self.database);
-        let update = call(collection.update_many(unknown, known).write_concern(majority())).await;
-        update.map(drop).map_err(|e| e.classify("record the topic id"))
+        let recorded = self.deployment.record_topic_id(&self.identity, topic_id).await;
+        recorded.map_err(|e| e.classify("record the topic id"))
     }
 
     fn lost(
@@ -139,7 +131,7 @@ impl MongoSink {
     }
 }
 
-impl Sink for MongoSink {
+impl<D: Deployment> Sink for MongoSink<D> {
     fn name(&self) -> SinkName {
         SinkName::Mongo
     }
@@ -151,8 +143,14 @@ impl Sink for MongoSink {
     ) -> Result<BTreeMap<Partition, Position>, SinkError> {
         self.prepare_collections().await?;
         let mut stored = self.read_known().await?;
-        if stored.is_empty() {
-            collections::refuse_foreign(&self.database, self.collection_names()).await?;
+        if stored.is_empty()
+            && let Err(error) = self.deployment.refuse_foreign(&self.collection_names()).await
+        {
+            // Another instance may have begun since we looked: its documents come after its progress.
+            stored = self.read_known().await?;
+            if stored.is_empty() {
+                return Err(error);
+            }
         }
         for document in stored.values() {
             self.identity.check(document, topic_id)?;
@@ -183,18 +181,14 @@ impl Sink for MongoSink {
             .map(|(&partition, &start)| (partition, self.identity.begin(partition, start, topic_id, &self.known)))
             .collect();
         failpoint!("mongo.adopt.before");
-        let collection = progress::collection(&self.database);
-        let insert = collection
-            .insert_many(documents.iter().map(|(_, d)| d))
-            .write_concern(majority());
-        let inserted = call(insert.ordered(false)).await;
+        let inserted = self.deployment.adopt(documents.iter().map(|(_, d)| d).collect()).await;
         failpoint!("mongo.adopt.after");
         match inserted {
-            Ok(_) => {
+            Ok(()) => {
                 self.known.extend(documents);
                 Ok(())
             }
-            Err(error) if has_duplicate(&error) => {
+            Err(error) if error.code() == Some(DUPLICATE_KEY) => {
                 let stored = self.read_known().await?;
                 let taken = starts.iter().find(|(partition, _)| stored.contains_key(partition));
                 let (&partition, &start) = taken.or(starts.first_key_value()).expect("starts is not empty");
@@ -261,16 +255,6 @@ impl Sink for MongoSink {
             self.committed.remove(partition);
             self.tips.remove(partition);
         }
-    }
-}
-
-fn has_duplicate(error: &CallError) -> bool {
-    let CallError::Driver(error) = error else { return false };
-    match error.kind.as_ref() {
-        mongodb::error::ErrorKind::InsertMany(many) => {
-            many.write_errors.iter().flatten().any(|e| e.code == DUPLICATE_KEY)
-        }
-        _ => false,
     }
 }
 

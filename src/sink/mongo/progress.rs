@@ -138,7 +138,7 @@ pub(super) fn majority() -> WriteConcern {
 
 /// Who we are: what every progress document of this stream must say.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
+pub struct Identity {
     pub job: String,
     pub stream: String,
     pub topic: String,

@@ -16,18 +16,16 @@ use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
-use mongodb::options::ReadConcern;
-use mongodb::{Client, ClientSession, Database};
 
-use super::error::{CallError, DUPLICATE_KEY, WriteError, call};
-use super::progress::{PROGRESS_COLLECTION, ProgressDocument, majority, primary};
+use super::deployment::{Deployment, Transaction};
+use super::error::{CallError, DUPLICATE_KEY, WriteError};
+use super::progress::{PROGRESS_COLLECTION, ProgressDocument};
 use crate::error::SinkError;
 use crate::failpoint;
 use crate::offsets::{Offset, Partition, RecordId};
 
 /// How often `commitTransaction` is sent again while its outcome stays unknown, before progress is re-read.
 const COMMIT_TRIES: usize = 3;
-const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A transaction the server no longer knows after this long has outlived its lifetime (default 60 s) rather than
 /// a failover: a smaller one has a chance.
 const LIFETIME_SUSPECTED: Duration = Duration::from_secs(10);
@@ -62,9 +60,8 @@ impl Move {
 }
 
 /// Everything one transaction does.
-pub(super) struct Plan<'a> {
-    pub client: &'a Client,
-    pub database: &'a Database,
+pub(super) struct Plan<'a, D> {
+    pub deployment: &'a D,
     pub collection: &'a str,
     pub moves: &'a [Move],
     pub updates: &'a [RawDocumentBuf],
@@ -92,44 +89,29 @@ pub(super) enum Outcome {
     Failed(SinkError),
 }
 
-impl Plan<'_> {
+impl<D: Deployment> Plan<'_, D> {
     /// Tries the transaction once.
     pub async fn run(&self) -> Outcome {
         let began = Instant::now();
         failpoint!("mongo.txn.before");
-        let mut session = match self.start().await {
-            Ok(session) => session,
+        let mut transaction = match self.deployment.begin().await {
+            Ok(transaction) => transaction,
             Err(error) => return Outcome::Failed(error.classify("start a transaction")),
         };
-        match self.body(&mut session, began).await {
-            Ok(()) => self.commit(&mut session, began).await,
+        match self.body(&mut transaction, began).await {
+            Ok(()) => self.commit(&mut transaction, began).await,
             Err(outcome) => {
-                // Without it the server would hold the transaction's locks against our next try. A server that
-                // does not answer is not waited for a second time; dropping the session aborts as well.
-                let _ = tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await;
+                // Without it the server would hold the transaction's locks against our next try.
+                transaction.abort().await;
                 outcome
             }
         }
     }
 
-    async fn start(&self) -> Result<ClientSession, CallError> {
-        let mut session = call(self.client.start_session()).await?;
-        call(
-            session
-                .start_transaction()
-                .read_concern(ReadConcern::snapshot())
-                .write_concern(majority())
-                .selection_criteria(primary()),
-        )
-        .await?;
-        Ok(session)
-    }
-
-    async fn body(&self, session: &mut ClientSession, began: Instant) -> Result<(), Outcome> {
+    async fn body(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
         let failed = |attempted: &'static str| move |error| judge(error, attempted, began);
-        let run = |command| self.database.run_command(command);
 
-        let reply = call(run(self.compare_and_set()).session(&mut *session)).await;
+        let reply = transaction.run(raw(&self.compare_and_set())).await;
         let reply = reply.map_err(failed("move the progress"))?;
         refused(&reply, "move the progress")?;
         if number(&reply, "n") != self.moves.len() as u64 {
@@ -138,15 +120,13 @@ impl Plan<'_> {
 
         for step in self.moves {
             let Some(count) = self.count(step) else { continue };
-            let reply = call(run(count).session(&mut *session)).await;
+            let reply = transaction.run(raw(&count)).await;
             compare_count(step, &reply.map_err(failed("count the documents"))?)?;
         }
 
         for update in self.updates {
-            let command = self.database.run_raw_command(update.clone());
-            let reply = call(command.session(&mut *session))
-                .await
-                .map_err(failed("update a rollup"))?;
+            let reply = transaction.run(update.clone()).await;
+            let reply = reply.map_err(failed("update a rollup"))?;
             refused(&reply, "update a rollup")?;
         }
         Ok(())
@@ -175,13 +155,13 @@ impl Plan<'_> {
         Some(doc! { "aggregate": self.collection, "pipeline": pipeline, "cursor": {} })
     }
 
-    async fn commit(&self, session: &mut ClientSession, began: Instant) -> Outcome {
+    async fn commit(&self, transaction: &mut D::Transaction, began: Instant) -> Outcome {
         failpoint!("mongo.txn.commit.before");
         let mut unknown = false;
         let mut tries = 0;
         let outcome = loop {
             tries += 1;
-            let Err(error) = call(session.commit_transaction()).await else {
+            let Err(error) = transaction.commit().await else {
                 break Outcome::Committed;
             };
             unknown |= matches!(error, CallError::Deadline) || error.has_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
@@ -198,6 +178,10 @@ impl Plan<'_> {
         failpoint!("mongo.txn.commit.after");
         outcome
     }
+}
+
+fn raw(command: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(command).expect("no key of ours has a zero byte")
 }
 
 /// What a failed call means, where nothing has been committed.

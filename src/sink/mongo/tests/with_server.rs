@@ -6,7 +6,8 @@ use bson::{Bson, Document, doc};
 use super::support::{Fixture, NEW_YEAR, ROLLUP, STREAM, batch, batch_of, rows, store, take_over, topic_id};
 use crate::error::SinkError;
 use crate::offsets::{Epoch, Partition, Progress, RecordId, TopicId};
-use crate::sink::mongo::{MongoSink, State, read_progress};
+use crate::sink::mongo::abandoned::Mark;
+use crate::sink::mongo::{MongoSink, State, read_progress, topology};
 use crate::sink::{Pending, Position, Reason, Sink};
 
 fn id(partition: i32, offset: i64) -> i64 {
@@ -412,10 +413,15 @@ async fn a_duplicate_key_on_a_rollup_upsert_is_tried_again() {
 async fn a_transaction_left_open_by_a_dead_owner_is_ended() {
     let fixture = Fixture::new("abandoned").await;
     let mut sink = fixture.owner(&[0]).await;
-    let dead = fixture.sink().await;
-    let mut left_open = dead.client.start_session().await.expect("a session");
+    let mark = Mark::new("shop", &fixture.stream.name);
+    let (dead, _) = topology::client(&fixture.stream.mongo.uri, Some(&mark))
+        .await
+        .expect("a client");
+    let mut left_open = dead.start_session().await.expect("a session");
     left_open.start_transaction().await.expect("a transaction");
-    let progress = dead.database.collection::<Document>("_affluent_progress");
+    let progress = dead
+        .database(fixture.database.name())
+        .collection::<Document>("_affluent_progress");
     let hold = doc! { "$set": { "next": 99_i64 } };
     progress
         .update_one(doc! { "_id": format!("{STREAM}/0") }, hold)
