@@ -34,12 +34,12 @@ if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
     # All at once, so that they differ; loopback, as the services will bind.
     read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT \
-        AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT < <(python3 -c '
+        AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT AFFLUENT_KAFKA2_PORT < <(python3 -c '
 import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
 print(*(s.getsockname()[1] for s in sockets))')
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
-    export AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT
+    export AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT AFFLUENT_KAFKA2_PORT
     # The images know neither mongod's failpoints nor a listener behind a proxy.
     export AFFLUENT_STACK_MODE=native
     export AFFLUENT_STACK_DIR=$run/stack
