@@ -68,6 +68,12 @@ impl ClientContext for LogContext {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
+        // Told again at every attempt to reconnect, twenty times a second: whoever needs Kafka says once that it is
+        // missing.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            tracing::debug!(target: "librdkafka", %error, "{reason}");
+            return;
+        }
         // Connections come and go, and librdkafka mends them itself: what stays broken shows in its caller.
         tracing::warn!(target: "librdkafka", %error, "{reason}");
     }
