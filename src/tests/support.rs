@@ -153,7 +153,12 @@ topic = "{name}-clicks"
             self.dir.path().display(),
             text(&output)
         );
-        serde_json::from_slice(&output.stdout).unwrap()
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for stream in report["streams"].as_array().unwrap() {
+            // Where no rule has changed this would be a good record that the job has wrongly rejected.
+            assert_eq!(stream["records"]["rejected_earlier"], 0, "{stream}");
+        }
+        report
     }
 
     pub fn status(&self) -> Value {

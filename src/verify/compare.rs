@@ -96,6 +96,13 @@ impl Expected {
         };
     }
 
+    /// Enters a record that was rejected when it was read, whatever it would be today.
+    pub fn enter_rejected(&mut self, partition: Partition, offset: Offset) {
+        if let Some((slice, index)) = self.cell(partition, offset) {
+            self.slices[slice].states[index] = State::Rejected;
+        }
+    }
+
     /// The window's ranges, for readers that can leave out what lies elsewhere.
     pub fn ranges(&self) -> impl Iterator<Item = (Partition, OffsetRange)> + '_ {
         self.slices.iter().map(|slice| (slice.partition, slice.range))

@@ -26,6 +26,7 @@ use self::file::StoredFile;
 use self::log::LogState;
 use super::compare::{Comparison, Kind};
 use super::plan::{Place, Plan, Reach, Side, name_of};
+use super::records::Coordinates;
 use crate::config::StreamConfig;
 use crate::offsets::{Epoch, Offset, OffsetRange, Partition, RecordId, TopicId};
 use crate::schema::ID_COLUMN;
@@ -196,6 +197,39 @@ impl LakeSide {
             }
         }
         Ok(held)
+    }
+
+    /// Of these records, those the table has a row of. Asks files for more than a window's comparison does: also
+    /// for records that Kafka no longer has.
+    pub async fn holding(&self, epoch: Epoch, wanted: &BTreeSet<Coordinates>) -> anyhow::Result<BTreeSet<Coordinates>> {
+        let mut held = BTreeSet::new();
+        for file in &self.files {
+            if let Err(error) = self.holding_in_file(file, epoch, wanted, &mut held).await {
+                note_damage(error, file, &mut Kind::default())?;
+            }
+        }
+        Ok(held)
+    }
+
+    async fn holding_in_file(
+        &self,
+        file: &DataFile,
+        epoch: Epoch,
+        wanted: &BTreeSet<Coordinates>,
+        held: &mut BTreeSet<Coordinates>,
+    ) -> anyhow::Result<()> {
+        let mut batches = self.rows(file, true).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let ids = columns::ids(&batch)?;
+            let ids = (0..ids.len()).filter_map(|row| columns::id_at(&ids, row)).map(RecordId);
+            let of_epoch = ids.filter(|id| id.0 >= 0 && id.epoch() == epoch);
+            held.extend(
+                of_epoch
+                    .map(|id| (id.partition(), id.offset()))
+                    .filter(|record| wanted.contains(record)),
+            );
+        }
+        Ok(())
     }
 
     /// Shows a window's comparison every row the table has of it; answers which files turned out damaged.

@@ -10,6 +10,7 @@
 
 pub mod compare;
 pub mod document;
+pub mod fate;
 pub mod form;
 pub mod lake;
 pub mod mongo;

@@ -4,7 +4,7 @@
 //! ingestion goes on; documents below that progress do not change any more and are read when they are needed.
 //! Does not own: what a document says (`document`), or any comparison.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use bson::raw::{RawBsonRef, RawDocument};
@@ -16,6 +16,7 @@ use mongodb::options::{
 use mongodb::{Client, ClientSession, Collection, Database};
 
 use super::plan::Reach;
+use super::records::Coordinates;
 use crate::config::{MongoConfig, StreamConfig};
 use crate::offsets::{Epoch, Offset, Partition, RecordId, TopicId};
 
@@ -23,6 +24,9 @@ const PROGRESS_COLLECTION: &str = "_affluent_progress";
 
 /// The server has created or dropped a collection since the snapshot: a new snapshot will do.
 const SNAPSHOT_UNAVAILABLE: i32 = 246;
+
+/// A hundred kilobytes of query: far below the server's limit of 16 MiB.
+const IDS_PER_QUERY: usize = 10_000;
 
 #[derive(Clone, Debug)]
 pub struct MongoSide {
@@ -176,6 +180,37 @@ impl MongoSide {
         reading
             .await
             .with_context(|| format!("cannot read ids of {}", stream.name))
+    }
+
+    /// Of these records, those that have a document.
+    pub async fn holding(
+        &self,
+        stream: &StreamConfig,
+        epoch: Epoch,
+        wanted: &BTreeSet<Coordinates>,
+    ) -> anyhow::Result<BTreeSet<Coordinates>> {
+        let ids = wanted
+            .iter()
+            .filter_map(|(partition, offset)| RecordId::new(epoch, *partition, *offset));
+        let ids: Vec<i64> = ids.map(|id| id.0).collect();
+        let collection = self.collection(&stream.name, ReadConcern::majority());
+        let mut held = BTreeSet::new();
+        for portion in ids.chunks(IDS_PER_QUERY) {
+            let reading = async {
+                let found = collection.find(doc! { "_id": { "$in": portion } });
+                let mut cursor = found.projection(doc! { "_id": 1 }).await?;
+                while cursor.advance().await? {
+                    if let Ok(Some(RawBsonRef::Int64(id))) = cursor.current().get("_id") {
+                        held.insert((RecordId(id).partition(), RecordId(id).offset()));
+                    }
+                }
+                mongodb::error::Result::Ok(())
+            };
+            reading
+                .await
+                .with_context(|| format!("cannot look documents of {} up", stream.name))?;
+        }
+        Ok(held)
     }
 
     fn collection(&self, name: &str, concern: ReadConcern) -> Collection<RawDocumentBuf> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
 use super::compare::Expected;
@@ -20,7 +20,7 @@ use super::plan::{Plan, Side};
 use super::rollup::Recomputed;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::kafka::admin::{describe_topic, watermarks};
-use crate::kafka::{LogContext, client_config};
+use crate::kafka::{LogContext, client_config, record_headers};
 use crate::offsets::{Epoch, Offset, OffsetRange, Partition};
 
 /// For questions about topics.
@@ -39,20 +39,32 @@ pub struct Gathered {
     pub good: u64,
     pub rejected: u64,
     pub skipped: u64,
-    /// Rejected records that every enabled sink has passed: each owes a dead letter.
-    pub owed_letters: BTreeSet<Coordinates>,
+    /// Good by today's rules, rejected by those of the day: the letter vouches for the record, and no sink has it.
+    pub rejected_earlier: u64,
+    /// Rejected records that every enabled sink has passed and that have no dead letter.
+    pub unlettered: BTreeSet<Coordinates>,
+    /// The same, with a letter.
+    pub lettered: u64,
     /// Computed from the rows below MongoDB's progress; empty where there is nothing to compare them with.
     pub rollups: Vec<Recomputed>,
+    letters: Letters,
+    /// Records that a sink holds although they have a letter: it was written before a crash, and when the record
+    /// was read again other rules were in force.
+    held: BTreeSet<Coordinates>,
 }
 
 impl Gathered {
-    pub fn new(rollups: Vec<Recomputed>) -> Self {
+    pub fn new(rollups: Vec<Recomputed>, letters: Letters, held: BTreeSet<Coordinates>) -> Self {
         Self {
+            letters,
+            held,
             read: 0,
             good: 0,
             rejected: 0,
             skipped: 0,
-            owed_letters: BTreeSet::new(),
+            rejected_earlier: 0,
+            unlettered: BTreeSet::new(),
+            lettered: 0,
             rollups,
         }
     }
@@ -75,8 +87,11 @@ pub async fn read_window(
         read(&config, &stream.topic, &window, |message| {
             let record = oracle_record(message);
             let verdict = oracle::decode(&stream, &record, plan.epoch);
-            gathered.take_in(&plan, &stream, &record, &verdict);
-            expected.enter(record.partition, record.offset, &verdict, &mut buffer);
+            if gathered.take_in(&plan, &stream, &record, &verdict) {
+                expected.enter(record.partition, record.offset, &verdict, &mut buffer);
+            } else {
+                expected.enter_rejected(record.partition, record.offset);
+            }
             if gathered.read.is_multiple_of(TICK) {
                 tick(gathered.read);
             }
@@ -93,7 +108,8 @@ pub async fn read_window(
 const TICK: u64 = 10_000;
 
 impl Gathered {
-    fn take_in(&mut self, plan: &Plan, stream: &StreamConfig, record: &OracleRecord<'_>, verdict: &Verdict) {
+    /// False where the verdict is not the one that counted when the record was read.
+    fn take_in(&mut self, plan: &Plan, stream: &StreamConfig, record: &OracleRecord<'_>, verdict: &Verdict) -> bool {
         self.read += 1;
         let partition = plan.partitions.get(&record.partition);
         let passed = |side: Side| {
@@ -102,6 +118,11 @@ impl Gathered {
                 .is_some_and(|reach| (reach.start..reach.next).contains(&record.offset))
         };
         match verdict {
+            Verdict::Row(_) if self.was_rejected(record) => {
+                self.rejected += 1;
+                self.rejected_earlier += 1;
+                return false;
+            }
             Verdict::Row(row) => {
                 self.good += 1;
                 if passed(Side::Mongo) {
@@ -114,10 +135,23 @@ impl Gathered {
                 let by_mongo = !stream.mongo.enabled || passed(Side::Mongo);
                 let by_lake = !stream.lake.enabled || passed(Side::Lake);
                 if by_mongo && by_lake {
-                    self.owed_letters.insert((record.partition, record.offset));
+                    match self.letters.contains(record) {
+                        true => self.lettered += 1,
+                        false => drop(self.unlettered.insert((record.partition, record.offset))),
+                    }
                 }
             }
         }
+        true
+    }
+
+    fn was_rejected(&self, record: &OracleRecord<'_>) -> bool {
+        self.letters.contains(record) && !self.held.contains(&(record.partition, record.offset))
+    }
+
+    /// Offsets at the dead-letter topic's beginning that retention has removed.
+    pub fn removed_letters(&self) -> u64 {
+        self.letters.removed
     }
 }
 
@@ -143,52 +177,69 @@ pub async fn read_again(
     reading.await.context("the thread that reads Kafka panicked")?
 }
 
-/// Takes every record that has a dead letter out of `owed`, and says how many of the dead-letter topic's first
-/// offsets retention has removed.
-pub async fn strike_out_letters(
-    kafka: &KafkaConfig,
-    stream: &StreamConfig,
-    mut owed: BTreeSet<Coordinates>,
-) -> anyhow::Result<(BTreeSet<Coordinates>, u64)> {
-    let letters = stream.dead_letter_topic.clone();
-    if owed.is_empty() {
-        return Ok((owed, 0));
+/// The records that have a dead letter.
+#[derive(Debug, Default)]
+pub struct Letters {
+    /// With the record's timestamp: the coordinates of a topic that was re-created mean other records.
+    of: BTreeSet<(Partition, Offset, Option<i64>)>,
+    /// Offsets at the dead-letter topic's beginning that retention has removed.
+    pub removed: u64,
+}
+
+impl Letters {
+    pub fn coordinates(&self) -> BTreeSet<Coordinates> {
+        self.of
+            .iter()
+            .map(|(partition, offset, _)| (*partition, *offset))
+            .collect()
     }
-    let Some(description) = describe_topic(kafka, &letters, ASK_TIMEOUT).await? else {
-        return Ok((owed, 0));
+
+    fn contains(&self, record: &OracleRecord<'_>) -> bool {
+        self.of
+            .contains(&(record.partition, record.offset, record.timestamp_ms))
+    }
+}
+
+/// Reads the dead-letter topic. To be asked after the sinks' progress: a letter is durable before progress
+/// passes its record.
+pub async fn letters(kafka: &KafkaConfig, stream: &StreamConfig) -> anyhow::Result<Letters> {
+    let topic = stream.dead_letter_topic.clone();
+    let mut letters = Letters::default();
+    let Some(description) = describe_topic(kafka, &topic, ASK_TIMEOUT).await? else {
+        return Ok(letters);
     };
-    let ends = watermarks(kafka, &letters, &description.partitions, ASK_TIMEOUT).await?;
-    let removed = ends.values().map(|ends| ends.low.max(0) as u64).sum();
+    let ends = watermarks(kafka, &topic, &description.partitions, ASK_TIMEOUT).await?;
+    letters.removed = ends.values().map(|ends| ends.low.max(0) as u64).sum();
     let ranges: Vec<_> = ends
         .into_iter()
         .map(|(partition, ends)| (partition, OffsetRange::new(ends.low, ends.high.max(ends.low))))
         .collect();
-    let (config, topic) = (consumer_config(kafka), stream.topic.clone());
+    let (config, source) = (consumer_config(kafka), stream.topic.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        read(&config, &letters, &ranges, |message| {
-            if let Some(coordinates) = letter_coordinates(message, &topic) {
-                owed.remove(&coordinates);
-            }
+        read(&config, &topic, &ranges, |message| {
+            letters.of.extend(lettered_record(message, &source));
         })
-        .with_context(|| format!("cannot read dead letters from {letters}"))?;
-        anyhow::Ok((owed, removed))
+        .with_context(|| format!("cannot read dead letters from {topic}"))?;
+        anyhow::Ok(letters)
     });
     reading.await.context("the thread that reads dead letters panicked")?
 }
 
-/// The coordinates a dead letter of that topic carries in its headers.
-fn letter_coordinates(message: &BorrowedMessage<'_>, topic: &str) -> Option<Coordinates> {
-    let headers = message.headers()?;
+/// The record of that topic that a dead letter is about, by its headers.
+fn lettered_record(message: &BorrowedMessage<'_>, topic: &str) -> Option<(Partition, Offset, Option<i64>)> {
+    let headers = record_headers(message)?;
+    // The last of a name: a record that was itself a dead letter brings an older set.
     let text = |name: &str| {
-        let header = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(header.value?).ok()
+        let (_, value) = headers.iter().rfind(|(key, _)| key == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
     };
     if text("affluent.topic")? != topic {
         return None;
     }
     let partition = text("affluent.partition")?.parse().ok()?;
     let offset = text("affluent.offset")?.parse().ok()?;
-    Some((Partition(partition), offset))
+    let timestamp = text("affluent.timestamp").and_then(|timestamp| timestamp.parse().ok());
+    Some((Partition(partition), offset, timestamp))
 }
 
 fn oracle_record<'m>(message: &'m BorrowedMessage<'_>) -> OracleRecord<'m> {

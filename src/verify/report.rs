@@ -46,6 +46,8 @@ pub struct Records {
     pub read: u64,
     pub good: u64,
     pub rejected: u64,
+    /// Of the rejected ones, those that would be good by today's rules: each has its letter, no sink has it.
+    pub rejected_earlier: u64,
     pub skipped: u64,
 }
 
@@ -316,6 +318,7 @@ pub mod tests {
                 read: 1_000_000,
                 good: 999_000,
                 rejected: 1000,
+                rejected_earlier: 0,
                 skipped: 0,
             },
             mongo: Some(sink(999_000)),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::lake::{LakeSide, damage};
 use super::mongo::{MongoSide, MongoSnapshot};
 use super::plan::{PartitionPlan, Plan, Reach};
-use super::records;
+use super::records::{self, Coordinates};
 use crate::config::{Config, StreamConfig};
 use crate::kafka::admin::{TopicDescription, watermarks};
 use crate::offsets::{Epoch, Partition, TopicId};
@@ -90,6 +90,26 @@ impl Sides {
             epoch,
             partitions: partitions.collect(),
         })
+    }
+
+    /// Of these records, those that either sink holds.
+    pub async fn holding(
+        &self,
+        stream: &StreamConfig,
+        plan: &Plan,
+        wanted: &BTreeSet<Coordinates>,
+    ) -> anyhow::Result<BTreeSet<Coordinates>> {
+        let mut held = BTreeSet::new();
+        if wanted.is_empty() {
+            return Ok(held);
+        }
+        if let Some((side, _)) = &self.mongo {
+            held.append(&mut side.holding(stream, plan.epoch, wanted).await?);
+        }
+        if let Some(side) = &self.lake {
+            held.append(&mut side.holding(plan.epoch, wanted).await?);
+        }
+        Ok(held)
     }
 
     /// MongoDB records the epoch; a table tells it by the topics it has gone through.

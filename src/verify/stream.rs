@@ -11,7 +11,6 @@
 //! Owns: the order of the steps, and what their findings mean for the report.
 //! Does not own: any of the steps.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -90,6 +89,9 @@ struct Findings {
 impl Verification {
     async fn run(&self, sides: Sides, window: usize, report: &mut StreamReport) -> anyhow::Result<()> {
         let (mut in_mongo, mut in_lake) = (Findings::default(), Findings::default());
+        self.bar.set_message("reading dead letters");
+        let letters = records::letters(&self.kafka, &self.stream).await?;
+        let held = sides.holding(&self.stream, &self.plan, &letters.coordinates()).await?;
         let (mongo, documents) = match sides.mongo {
             Some((side, snapshot)) => (Some(Arc::new(side)), snapshot.rollups),
             None => (None, Vec::new()),
@@ -106,15 +108,25 @@ impl Verification {
             lake = Some(Arc::new(side));
         }
 
+        let gathered = Gathered::new(self.empty_rollups(), letters, held);
         let gathered = self
-            .windows(window, mongo.as_ref(), lake.as_ref(), &mut in_mongo, &mut in_lake)
+            .windows(
+                window,
+                gathered,
+                mongo.as_ref(),
+                lake.as_ref(),
+                &mut in_mongo,
+                &mut in_lake,
+            )
             .await?;
 
-        self.bar.set_message("checking rollups and dead letters");
+        self.bar.set_message("checking rollups");
+        report.dead_letters = self.dead_letters(&gathered, &mut report.notes);
         report.records = Records {
             read: gathered.read,
             good: gathered.good,
             rejected: gathered.rejected,
+            rejected_earlier: gathered.rejected_earlier,
             skipped: gathered.skipped,
         };
         if mongo.is_some() {
@@ -129,7 +141,6 @@ impl Verification {
                     .push("the lake has no table for this stream yet".to_owned());
             }
         }
-        report.dead_letters = self.dead_letters(gathered.owed_letters, &mut report.notes).await?;
         report.problems.extend(self.beyond_the_log());
         Ok(())
     }
@@ -137,21 +148,12 @@ impl Verification {
     async fn windows(
         &self,
         window: usize,
+        mut gathered: Gathered,
         mongo: Option<&Arc<MongoSide>>,
         lake: Option<&Arc<LakeSide>>,
         in_mongo: &mut Findings,
         in_lake: &mut Findings,
     ) -> anyhow::Result<Gathered> {
-        let recomputed = match self.rollups_unchecked() {
-            None => self
-                .stream
-                .rollups
-                .iter()
-                .map(|rollup| Recomputed::new(&self.stream.schema, rollup))
-                .collect(),
-            Some(_) => Vec::new(),
-        };
-        let mut gathered = Gathered::new(recomputed);
         self.bar.set_length(self.plan.offsets_to_read());
         for window in self.plan.windows(window) {
             self.bar.set_message("reading kafka");
@@ -236,6 +238,18 @@ impl Verification {
         }
     }
 
+    /// To be filled from what Kafka has; none where that is not all.
+    fn empty_rollups(&self) -> Vec<Recomputed> {
+        let rollups = self
+            .stream
+            .rollups
+            .iter()
+            .filter(|_| self.rollups_unchecked().is_none());
+        rollups
+            .map(|rollup| Recomputed::new(&self.stream.schema, rollup))
+            .collect()
+    }
+
     fn rollups(&self, recomputed: Vec<Recomputed>, documents: Vec<Vec<bson::RawDocumentBuf>>) -> Vec<RollupReport> {
         let names = self.stream.rollups.iter().map(|rollup| rollup.name.as_str());
         if let Some(why) = self.rollups_unchecked() {
@@ -247,26 +261,28 @@ impl Verification {
             .collect()
     }
 
-    async fn dead_letters(
-        &self,
-        owed: BTreeSet<Coordinates>,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<DeadLetterReport> {
-        let expected = owed.len() as u64;
-        let (missing, removed) = records::strike_out_letters(&self.kafka, &self.stream, owed).await?;
-        if removed > 0 && !missing.is_empty() {
-            let topic = &self.stream.dead_letter_topic;
+    fn dead_letters(&self, gathered: &Gathered, notes: &mut Vec<String>) -> DeadLetterReport {
+        let (missing, topic) = (&gathered.unlettered, &self.stream.dead_letter_topic);
+        if gathered.removed_letters() > 0 && !missing.is_empty() {
             notes.push(format!(
-                "{topic} has lost its first {removed} records to retention, letters among them"
+                "{topic} has lost its first {} records to retention, letters among them",
+                gathered.removed_letters()
+            ));
+        }
+        if gathered.rejected_earlier > 0 {
+            notes.push(format!(
+                "{} of the rejected records would be good by today's rules; their letters in {topic} vouch for them \
+                 (`affluent dead-letters list --open` shows which have not been replayed)",
+                gathered.rejected_earlier
             ));
         }
         let name =
             |(partition, offset): &Coordinates| RecordId::new(self.plan.epoch, *partition, *offset).map(RowName::from);
-        Ok(DeadLetterReport {
-            expected,
+        DeadLetterReport {
+            expected: gathered.lettered + missing.len() as u64,
             missing: missing.len() as u64,
             missing_examples: missing.iter().filter_map(name).take(MAX_EXAMPLES).collect(),
-        })
+        }
     }
 
     fn beyond_the_log(&self) -> Vec<String> {
