@@ -50,7 +50,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Re-read Kafka and prove that both sinks hold every record exactly once
     Verify(verify::VerifyArgs),
-    /// Look at the records that could not be stored
+    /// Look at the records that could not be stored, and replay them after a fix
     DeadLetters(dead_letter::DeadLetterArgs),
 }
 

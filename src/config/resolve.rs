@@ -57,7 +57,10 @@ const OWNED_PROPERTIES: [(&str, &str); 16] = [
         "the end of a partition is needed to drain and to pass control records",
     ),
     ("enable.idempotence", "dead letters are produced with it"),
-    ("transactional.id", "dead letters are produced without transactions"),
+    (
+        "transactional.id",
+        "a replay of dead letters sets its own, dead letters need none",
+    ),
     (
         "acks",
         "dead letters are acknowledged by all replicas before progress passes them",

@@ -1,22 +1,22 @@
-//! `affluent dead-letters list|show`.
+//! `affluent dead-letters list|show|replay`.
 //!
-//! Owns: the command line, which letters are chosen, and how they are printed (tables for people, JSON for
-//! programs). Does not own: reading them (`reader`), escaping (`printable`).
+//! Owns: the command line, and what `list` and `show` say about letters.
+//! Does not own: replaying (`replay`), choosing (`select`), layout (`print`), reading (`reader`).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::io::Write as _;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat, Utc};
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::{Letter, printable, read_all};
-use crate::batch::{Headers, RejectCode};
+use super::letter::{Letter, Origin};
+use super::marker::first_origin;
+use super::print::{self, Row, counted, emit, json_bytes, rfc3339};
+use super::reader::{Depth, Entries, Entry};
+use super::replay::{self, ReplayArgs};
+use super::select::{Filter, State};
+use super::{printable, read_all};
+use crate::batch::Headers;
 use crate::config::{Config, KafkaConfig, StreamConfig};
 use crate::error::{Exit, Exits};
-use crate::instant::parse_instant;
 use crate::offsets::{Offset, Partition};
 
 #[derive(clap::Args, Debug)]
@@ -31,6 +31,8 @@ enum DeadLetterCommand {
     List(ListArgs),
     /// Print one dead letter: where it came from, why it was rejected, its headers and payload
     Show(ShowArgs),
+    /// Produce rejected records to their topic again, each once, after what was wrong has been put right
+    Replay(ReplayArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -38,15 +40,11 @@ struct ListArgs {
     /// Only this stream (may be repeated); all of them by default
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
-    /// Only letters with this code
-    #[arg(long, value_parser = PossibleValuesParser::new(RejectCode::ALL.map(RejectCode::as_str)))]
-    code: Option<String>,
-    /// Only records with a Kafka timestamp at or after this instant (RFC 3339, or a day in UTC)
-    #[arg(long, value_parser = parse_instant, value_name = "INSTANT")]
-    since: Option<DateTime<Utc>>,
-    /// Only records with a Kafka timestamp before this instant
-    #[arg(long, value_parser = parse_instant, value_name = "INSTANT")]
-    until: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only letters that have not been replayed
+    #[arg(long)]
+    open: bool,
     /// List at most this many letters of each stream, the newest; all are counted
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: usize,
@@ -81,6 +79,7 @@ pub async fn run(args: DeadLetterArgs, config: &Config) -> anyhow::Result<Exit> 
     match args.command {
         DeadLetterCommand::List(args) => list(&args, config).await,
         DeadLetterCommand::Show(args) => show(&args, config).await,
+        DeadLetterCommand::Replay(args) => replay::run(&args, chosen(&args.streams, config)?, config).await,
     }
 }
 
@@ -122,21 +121,16 @@ struct Listing {
     /// Different records among the letters that were asked for.
     records: u64,
     by_code: BTreeMap<String, u64>,
+    /// Records among them that have been replayed since.
+    replayed: u64,
+    /// Records among them that were replayed before and rejected again.
+    failed_again: u64,
     /// Letters that were written again after a lost acknowledgement.
     repeated: u64,
-    /// Records in the topic that are no letters.
+    /// Records in the topic that are neither letters nor markers of a replay.
     foreign: u64,
     /// The newest, in the order they were written.
     listed: VecDeque<Row>,
-}
-
-#[derive(Debug, Serialize)]
-struct Row {
-    partition: Partition,
-    offset: Offset,
-    timestamp: Option<String>,
-    code: String,
-    error: String,
 }
 
 async fn listing(args: &ListArgs, kafka: &KafkaConfig, stream: &StreamConfig) -> anyhow::Result<Listing> {
@@ -145,44 +139,52 @@ async fn listing(args: &ListArgs, kafka: &KafkaConfig, stream: &StreamConfig) ->
         dead_letter_topic: stream.dead_letter_topic.clone(),
         ..Listing::default()
     };
+    // A marker lies behind its letter: all of them have to be known before the first letter is judged.
+    let replayed = replayed(kafka, stream).await?;
     let mut seen = HashSet::new();
-    let summary = read_all(kafka, stream, |letter| {
-        if args.wants(&letter) {
-            let first = seen.insert((letter.partition, letter.offset));
-            listing.take(letter, first, args.limit);
+    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Headers).await?;
+    while let Some(entry) = entries.next().await? {
+        match entry {
+            Entry::Letter(letter) if args.filter.wants(&letter) => {
+                let state = State::of(&letter, &replayed);
+                if !(args.open && state == State::Replayed) {
+                    let first = seen.insert(letter.origin());
+                    listing.take(letter, state, first, args.limit);
+                }
+            }
+            Entry::Letter(_) | Entry::Marker(_) => {}
+            Entry::Foreign => listing.foreign += 1,
         }
-    })
-    .await?;
-    listing.foreign = summary.foreign;
+    }
     Ok(listing)
 }
 
-impl ListArgs {
-    fn wants(&self, letter: &Letter) -> bool {
-        let in_time = |wanted: Option<DateTime<Utc>>, keeps: fn(i64, i64) -> bool| {
-            wanted.is_none_or(|w| letter.timestamp_ms.is_some_and(|t| keeps(t, w.timestamp_millis())))
-        };
-        self.code.as_ref().is_none_or(|code| *code == letter.code)
-            && in_time(self.since, |t, since| t >= since)
-            && in_time(self.until, |t, until| t < until)
+/// The records whose letters have been replayed.
+async fn replayed(kafka: &KafkaConfig, stream: &StreamConfig) -> anyhow::Result<HashSet<Origin>> {
+    let mut replayed = HashSet::new();
+    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Headers).await?;
+    while let Some(entry) = entries.next().await? {
+        if let Entry::Marker(origin) = entry {
+            replayed.insert(origin);
+        }
     }
+    Ok(replayed)
 }
 
 impl Listing {
-    fn take(&mut self, letter: Letter, first: bool, limit: usize) {
+    fn take(&mut self, letter: Letter, state: State, first: bool, limit: usize) {
         if !first {
             self.repeated += 1;
             return;
         }
         self.records += 1;
         *self.by_code.entry(letter.code.clone()).or_default() += 1;
-        self.listed.push_back(Row {
-            partition: letter.partition,
-            offset: letter.offset,
-            timestamp: letter.timestamp_ms.map(rfc3339),
-            code: letter.code,
-            error: letter.error,
-        });
+        match state {
+            State::Open => {}
+            State::FailedAgain => self.failed_again += 1,
+            State::Replayed => self.replayed += 1,
+        }
+        self.listed.push_back(Row::new(letter, state));
         if self.listed.len() > limit {
             self.listed.pop_front();
         }
@@ -195,6 +197,12 @@ impl Listing {
             counted(self.records, "dead letter"),
             self.dead_letter_topic
         );
+        if self.replayed > 0 {
+            text += &format!(", {} replayed", self.replayed);
+        }
+        if self.failed_again > 0 {
+            text += &format!(", {} failed again", self.failed_again);
+        }
         if self.repeated > 0 {
             text += &format!(", {} written again", self.repeated);
         }
@@ -202,37 +210,12 @@ impl Listing {
             text += &format!(", {} of somebody else", counted(self.foreign, "record"));
         }
         text.push('\n');
-        let mut codes: Vec<(&String, &u64)> = self.by_code.iter().collect();
-        codes.sort_by_key(|(code, count)| (std::cmp::Reverse(**count), *code));
-        for (code, count) in codes {
-            text += &format!("  {count:>9}  {}\n", printable::line(code));
-        }
+        text += &print::codes(&self.by_code);
         if !self.listed.is_empty() {
-            text += &self.rows();
+            text += &print::rows(&self.listed);
         }
         if self.records > self.listed.len() as u64 {
             text += &format!("  the newest {} of {} (--limit)\n", self.listed.len(), self.records);
-        }
-        text
-    }
-
-    fn rows(&self) -> String {
-        let header = ["RECORD", "TIMESTAMP", "CODE", "ERROR"].map(str::to_owned);
-        let rows = self.listed.iter().map(|row| {
-            [
-                format!("{}:{}", row.partition, row.offset),
-                row.timestamp.clone().unwrap_or_else(|| "-".to_owned()),
-                printable::line(&row.code),
-                printable::line(&row.error),
-            ]
-        });
-        let cells: Vec<[String; 4]> = std::iter::once(header).chain(rows).collect();
-        let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2)];
-        let mut text = String::from("\n");
-        for [record, timestamp, code, error] in &cells {
-            let [a, b, c] = widths;
-            text += &format!("  {record:<a$}  {timestamp:<b$}  {code:<c$}  {error}\n");
         }
         text
     }
@@ -255,21 +238,26 @@ async fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<Exit> {
     };
     if args.raw {
         emit(letter.value.as_deref().unwrap_or_default())?;
-    } else if args.json {
-        emit((serde_json::to_string_pretty(&as_json(letter))? + "\n").as_bytes())?;
+        return Ok(Exit::Ok);
+    }
+    let state = State::of(letter, &replayed(&config.kafka, stream).await?);
+    if args.json {
+        emit((serde_json::to_string_pretty(&as_json(letter, state))? + "\n").as_bytes())?;
     } else {
-        emit(describe(letter, copies.len()).as_bytes())?;
+        emit(describe(letter, state, copies.len()).as_bytes())?;
     }
     Ok(Exit::Ok)
 }
 
-fn describe(letter: &Letter, copies: usize) -> String {
+fn describe(letter: &Letter, state: State, copies: usize) -> String {
     let timestamp = letter.timestamp_ms.map_or_else(|| "none".to_owned(), rfc3339);
+    let first = first_origin(letter).map(|first| format!(", first {}:{}", first.partition, first.offset));
     let mut text = format!(
-        "record     {} {}:{}\ntimestamp  {timestamp}\nstage      {}\ncode       {}\nerror      {}\nletter     {}:{}{}\n",
+        "record     {} {}:{}{}\ntimestamp  {timestamp}\nstage      {}\ncode       {}\nerror      {}\nletter     {}:{}{}\nstate      {}\n",
         printable::line(&letter.topic),
         letter.partition,
         letter.offset,
+        first.unwrap_or_default(),
         printable::line(&letter.stage),
         printable::line(&letter.code),
         printable::line(&letter.error),
@@ -280,6 +268,7 @@ fn describe(letter: &Letter, copies: usize) -> String {
         } else {
             String::new()
         },
+        state.as_str(),
     );
     for (name, value) in &letter.headers {
         text += &format!(
@@ -310,7 +299,7 @@ fn bytes_or_null(bytes: Option<&[u8]>) -> String {
     }
 }
 
-fn as_json(letter: &Letter) -> serde_json::Value {
+fn as_json(letter: &Letter, state: State) -> serde_json::Value {
     serde_json::json!({
         "topic": letter.topic,
         "partition": letter.partition,
@@ -319,6 +308,7 @@ fn as_json(letter: &Letter) -> serde_json::Value {
         "stage": letter.stage,
         "code": letter.code,
         "error": letter.error,
+        "state": state,
         "key": json_bytes(letter.key.as_deref()),
         "value": json_bytes(letter.value.as_deref()),
         "headers": json_headers(&letter.headers),
@@ -333,87 +323,16 @@ fn json_headers(headers: &Headers) -> Vec<serde_json::Value> {
     headers.iter().map(one).collect()
 }
 
-/// `null`, `"text"`, or `{"base64": "…"}` where the bytes are no text.
-fn json_bytes(bytes: Option<&[u8]>) -> serde_json::Value {
-    match bytes.map(|b| (b, std::str::from_utf8(b))) {
-        None => serde_json::Value::Null,
-        Some((_, Ok(text))) => text.into(),
-        Some((bytes, Err(_))) => serde_json::json!({ "base64": STANDARD.encode(bytes) }),
-    }
-}
-
-/// An instant for people; the bare number where no calendar reaches it.
-fn rfc3339(timestamp_ms: i64) -> String {
-    DateTime::from_timestamp_millis(timestamp_ms).map_or_else(
-        || timestamp_ms.to_string(),
-        |instant| instant.to_rfc3339_opts(SecondsFormat::Millis, true),
-    )
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Writes to standard output; a reader that has seen enough (`| head`) is no failure.
-fn emit(bytes: &[u8]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::select::tests::letter;
     use super::*;
-
-    fn letter(offset: Offset, code: &str) -> Letter {
-        Letter {
-            topic: "sales".to_owned(),
-            partition: Partition(0),
-            offset,
-            timestamp_ms: Some(1_767_225_600_000 + offset),
-            stage: "decode".to_owned(),
-            code: code.to_owned(),
-            error: "field \u{1b}[31mamount is missing".to_owned(),
-            key: None,
-            value: Some(b"{\"a\":\"\x07\"}".to_vec()),
-            headers: vec![("trace".to_owned(), Some(b"1".to_vec()))],
-            dlq_partition: Partition(0),
-            dlq_offset: offset + 100,
-        }
-    }
-
-    fn args() -> ListArgs {
-        ListArgs {
-            streams: Vec::new(),
-            code: None,
-            since: None,
-            until: None,
-            limit: 2,
-            json: false,
-        }
-    }
 
     #[test]
     fn coordinates_are_partition_and_offset() {
         assert_eq!(parse_coordinates("3:1234"), Ok((Partition(3), 1234)));
         assert!(parse_coordinates("1234").is_err());
         assert!(parse_coordinates("a:1").is_err());
-    }
-
-    #[test]
-    fn letters_are_chosen_by_code_and_by_time_with_until_excluded() {
-        let at = |ms| DateTime::from_timestamp_millis(1_767_225_600_000_i64 + ms);
-        let mut args = args();
-        args.code = Some("missing_field".to_owned());
-        (args.since, args.until) = (at(2), at(4));
-        let wanted = (0..6).filter(|o| args.wants(&letter(*o, "missing_field")));
-        assert_eq!(wanted.collect::<Vec<_>>(), [2, 3]);
-        assert!(!args.wants(&letter(3, "wrong_type")));
-        let mut timeless = letter(3, "missing_field");
-        timeless.timestamp_ms = None;
-        assert!(!args.wants(&timeless), "no timestamp lies in no period");
     }
 
     #[test]
@@ -424,31 +343,32 @@ mod tests {
             ..Listing::default()
         };
         for offset in 0..3 {
-            listing.take(letter(offset, "missing_field"), true, 2);
+            listing.take(letter(offset, "missing_field"), State::Replayed, true, 2);
         }
-        listing.take(letter(3, "wrong_type"), true, 2);
-        listing.take(letter(3, "wrong_type"), false, 2);
+        listing.take(letter(3, "wrong_type"), State::Open, true, 2);
+        listing.take(letter(3, "wrong_type"), State::Open, false, 2);
         insta::assert_snapshot!(listing.table(), @r"
-        sales: 4 dead letters in sales.dlq, 1 written again
+        sales: 4 dead letters in sales.dlq, 3 replayed, 1 written again
                   3  missing_field
                   1  wrong_type
 
-          RECORD  TIMESTAMP                 CODE           ERROR
-          0:2     2026-01-01T00:00:00.002Z  missing_field  field \u{1b}[31mamount is missing
-          0:3     2026-01-01T00:00:00.003Z  wrong_type     field \u{1b}[31mamount is missing
+          RECORD  TIMESTAMP                 STATE     CODE           ERROR
+          0:2     2026-01-01T00:00:00.002Z  replayed  missing_field  field \u{1b}[31mamount is missing
+          0:3     2026-01-01T00:00:00.003Z  open      wrong_type     field \u{1b}[31mamount is missing
           the newest 2 of 4 (--limit)
         ");
     }
 
     #[test]
     fn a_letter_is_shown_with_everything_that_came_with_it() {
-        insta::assert_snapshot!(describe(&letter(7, "missing_field"), 2), @r#"
+        insta::assert_snapshot!(describe(&letter(7, "missing_field"), State::Open, 2), @r#"
         record     sales 0:7
         timestamp  2026-01-01T00:00:00.007Z
         stage      decode
         code       missing_field
         error      field \u{1b}[31mamount is missing
         letter     0:107 (written 2 times)
+        state      open
         header     trace: 1
         key        null
         payload    9 bytes
@@ -461,9 +381,10 @@ mod tests {
     fn bytes_that_are_no_text_are_base64_in_json() {
         let mut letter = letter(1, "invalid_json");
         letter.value = Some(vec![0xff, 0x00]);
-        let json = as_json(&letter);
+        let json = as_json(&letter, State::FailedAgain);
         assert_eq!(json["value"]["base64"], "/wA=");
         assert_eq!(json["key"], serde_json::Value::Null);
         assert_eq!(json["timestamp"], "2026-01-01T00:00:00.001Z");
+        assert_eq!(json["state"], "failed_again");
     }
 }

@@ -43,6 +43,28 @@ pub struct Letter {
     pub dlq_offset: Offset,
 }
 
+/// Which record something is about. The timestamp tells the records of a re-created topic, whose offsets begin
+/// anew, from those before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    pub topic: String,
+    pub partition: Partition,
+    pub offset: Offset,
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Letter {
+    /// The record that was rejected.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+        }
+    }
+}
+
 /// The record's own headers, then ours.
 pub(super) fn letter_headers(topic: &str, record: &RawRecord, reject: &Reject) -> Headers {
     let mut headers = record.headers.as_deref().cloned().unwrap_or_default();
@@ -93,7 +115,8 @@ pub(super) fn read_letter(mut headers: Headers, carried: Carried) -> Option<Lett
     })
 }
 
-fn take_last(headers: &mut Headers, name: &str) -> Option<String> {
+/// Takes the last header of that name out; `None` also where it is no text.
+pub(super) fn take_last(headers: &mut Headers, name: &str) -> Option<String> {
     let index = headers.iter().rposition(|(n, _)| n == name)?;
     let (_, value) = headers.remove(index);
     String::from_utf8(value?).ok()

@@ -1,18 +1,26 @@
 //! Dead letters: records that cannot be stored, kept in `<topic>.dlq` with their bytes and coordinates.
 //!
 //! ```text
-//!  decode ──rejects──▶ DeadLetterWriter ──▶ <topic>.dlq ──▶ read_all ──▶ list, show, verify
+//!  decode ──rejects──▶ DeadLetterWriter ──▶ <topic>.dlq ──▶ reader ──▶ list, show
+//!     ▲                                      ▲ marker          └─▶ select ──▶ transaction
+//!     └────────── source topic ◀─────────────┴──────── one transaction ───────────┘  (replay)
 //! ```
 //!
-//! Owns: a letter's form (`letter`), writing (`writer`), reading (`reader`) and the `dead-letters` command.
+//! Owns: a letter's form (`letter`), a replay's (`marker`), writing (`writer`), reading (`reader`) and the
+//! `dead-letters` command.
 //! Does not own: what is rejected and why (`decode`), nor when progress may pass a letter (`pipeline`).
 
 mod command;
 mod letter;
+mod marker;
+mod print;
 mod printable;
 mod reader;
+mod replay;
+mod select;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod writer;
 
 pub use command::{DeadLetterArgs, run};

@@ -1,7 +1,7 @@
 //! Reads a dead-letter topic from its beginning to the ends it had at the start.
 //!
-//! Owns: the consumer, which joins no group, and the hand-over to the async side.
-//! Does not own: what is done with a letter (the caller), a letter's form (`letter`).
+//! Owns: the consumer, which joins no group and sees only what is committed, and the hand-over to the async side.
+//! Does not own: what is done with an entry (the caller), the forms of letter and marker (`letter`, `marker`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,29 +12,52 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::letter::{Carried, Letter, read_letter};
+use super::letter::{Carried, Letter, Origin, read_letter};
+use super::marker::read_marker;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::kafka::admin::{describe_topic, watermarks};
 use crate::kafka::{LogContext, client_config, record_headers};
 use crate::offsets::{OffsetRange, Partition};
 
 /// For the questions before reading.
-const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Without a record for this long the topic counts as unreachable.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Enough to keep the consumer busy while a letter is handled, few enough to bound memory: a letter may
-/// have megabytes.
-const LETTERS_IN_FLIGHT: usize = 64;
+/// Entries are handed over in chunks: one by one the two threads would mostly wake each other. Bounded in bytes
+/// too, since a letter may have megabytes.
+const CHUNK_ENTRIES: usize = 256;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// One being handled, one ready.
+const CHUNKS_IN_FLIGHT: usize = 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
     /// Letters handed over.
     pub letters: u64,
-    /// Records in the topic that are no letters of ours.
+    /// Records in the topic that are neither letters nor markers of ours.
     pub foreign: u64,
+}
+
+/// One record of a dead-letter topic.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Letter(Letter),
+    /// The letters of this record have been replayed.
+    Marker(Origin),
+    Foreign,
+}
+
+/// What is copied of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    Headers,
+    /// Key and payload too.
+    Whole,
 }
 
 /// Hands every letter to `on_letter`, in order within a partition of the dead-letter topic. A letter may come
@@ -44,28 +67,64 @@ pub async fn read_all(
     stream: &StreamConfig,
     mut on_letter: impl FnMut(Letter),
 ) -> anyhow::Result<ReadSummary> {
-    let topic = stream.dead_letter_topic.clone();
     let mut summary = ReadSummary::default();
-    let remaining = ranges(kafka, &topic).await?;
-    if remaining.is_empty() {
-        return Ok(summary);
-    }
-    let config = consumer_config(kafka);
-    let (send, mut receive) = mpsc::channel(LETTERS_IN_FLIGHT);
-    let reading = tokio::task::spawn_blocking(move || {
-        read(&config, &topic, remaining, &send).with_context(|| format!("cannot read dead letters from {topic}"))
-    });
-    while let Some(record) = receive.recv().await {
-        match record {
-            Some(letter) => {
+    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Whole).await?;
+    while let Some(entry) = entries.next().await? {
+        match entry {
+            Entry::Letter(letter) => {
                 summary.letters += 1;
                 on_letter(letter);
             }
-            None => summary.foreign += 1,
+            Entry::Marker(_) => {}
+            Entry::Foreign => summary.foreign += 1,
         }
     }
-    reading.await.context("the thread that reads dead letters panicked")??;
     Ok(summary)
+}
+
+/// A dead-letter topic being read.
+pub(super) struct Entries {
+    chunk: std::vec::IntoIter<Entry>,
+    chunks: mpsc::Receiver<Vec<Entry>>,
+    /// `None` once its end was looked at.
+    reading: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Entries {
+    pub(super) async fn open(kafka: &KafkaConfig, topic: &str, depth: Depth) -> anyhow::Result<Self> {
+        let remaining = ranges(kafka, topic).await?;
+        let (config, topic) = (consumer_config(kafka), topic.to_owned());
+        let (send, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
+        let reading = tokio::task::spawn_blocking(move || {
+            if remaining.is_empty() {
+                return Ok(());
+            }
+            read(&config, &topic, remaining, depth, Chunk::new(send))
+                .with_context(|| format!("cannot read dead letters from {topic}"))
+        });
+        Ok(Self {
+            chunk: Vec::new().into_iter(),
+            chunks,
+            reading: Some(reading),
+        })
+    }
+
+    /// `None` at the end.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.chunk.next() {
+                return Ok(Some(entry));
+            }
+            match self.chunks.recv().await {
+                Some(chunk) => self.chunk = chunk.into_iter(),
+                None => break,
+            }
+        }
+        if let Some(reading) = self.reading.take() {
+            reading.await.context("the thread that reads dead letters panicked")??;
+        }
+        Ok(None)
+    }
 }
 
 /// What is to be read, per partition that holds anything.
@@ -99,7 +158,8 @@ fn read(
     config: &ClientConfig,
     topic: &str,
     mut remaining: BTreeMap<Partition, OffsetRange>,
-    letters: &mpsc::Sender<Option<Letter>>,
+    depth: Depth,
+    mut chunk: Chunk,
 ) -> anyhow::Result<()> {
     let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext)?;
     let mut assignment = TopicPartitionList::new();
@@ -122,7 +182,7 @@ fn read(
                 if offset + 1 >= end {
                     remaining.remove(&partition);
                 }
-                if offset < end && letters.blocking_send(letter(&message)).is_err() {
+                if offset < end && chunk.push(entry(&message, depth), message.payload_len()).is_err() {
                     return Ok(());
                 }
             }
@@ -140,15 +200,62 @@ fn read(
             }
         }
     }
+    // Whoever no longer listens needs no last chunk either.
+    let _ = chunk.send();
     Ok(())
 }
 
-fn letter(message: &BorrowedMessage<'_>) -> Option<Letter> {
+fn entry(message: &BorrowedMessage<'_>, depth: Depth) -> Entry {
+    let Some(headers) = record_headers(message) else {
+        return Entry::Foreign;
+    };
+    let marker = read_marker(&headers);
+    let whole = depth == Depth::Whole;
     let carried = Carried {
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
+        key: message.key().filter(|_| whole).map(<[u8]>::to_vec),
+        value: message.payload().filter(|_| whole).map(<[u8]>::to_vec),
         dlq_partition: Partition(message.partition()),
         dlq_offset: message.offset(),
     };
-    read_letter(*record_headers(message)?, carried)
+    // A letter first: where a dead-letter topic is itself a stream, there are letters about markers.
+    match (read_letter(*headers, carried), marker) {
+        (Some(letter), _) => Entry::Letter(letter),
+        (None, Some(origin)) => Entry::Marker(origin),
+        (None, None) => Entry::Foreign,
+    }
+}
+
+/// Entries not handed over yet.
+struct Chunk {
+    entries: Vec<Entry>,
+    bytes: usize,
+    chunks: mpsc::Sender<Vec<Entry>>,
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+impl Chunk {
+    fn new(chunks: mpsc::Sender<Vec<Entry>>) -> Self {
+        Self {
+            entries: Vec::new(),
+            bytes: 0,
+            chunks,
+        }
+    }
+
+    fn push(&mut self, entry: Entry, bytes: usize) -> Result<(), Unheard> {
+        self.entries.push(entry);
+        self.bytes += bytes;
+        if self.entries.len() < CHUNK_ENTRIES && self.bytes < CHUNK_BYTES {
+            return Ok(());
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), Unheard> {
+        self.bytes = 0;
+        let entries = std::mem::take(&mut self.entries);
+        self.chunks.blocking_send(entries).map_err(|_| Unheard)
+    }
 }

@@ -27,10 +27,10 @@ use crate::kafka::{LogContext, client_config};
 const HEADER_ROOM_BYTES: u64 = 64 * 1024;
 
 /// Kafka's own default, where the source topic's limit may not be read.
-const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
+pub(super) const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
 
 /// librdkafka's largest: the broker judges sizes, after compression, and its answer is the one to report.
-const PRODUCER_MAX_MESSAGE_BYTES: u64 = 1_000_000_000;
+pub(super) const PRODUCER_MAX_MESSAGE_BYTES: u64 = 1_000_000_000;
 
 /// Bytes queued in the producer at most; beyond it `write` waits. A batch of letters alone needs no more.
 const QUEUE_KBYTES: &str = "65536";
@@ -240,11 +240,11 @@ fn size_limit(source: u64, max_record: u64) -> u64 {
 }
 
 /// librdkafka's default batch, or what the topic takes less a batch's own framing.
-fn batch_bytes(topic_limit: u64) -> u64 {
+pub(super) fn batch_bytes(topic_limit: u64) -> u64 {
     topic_limit.saturating_sub(1024).clamp(1, 1_000_000)
 }
 
-fn native_headers(headers: &Headers) -> OwnedHeaders {
+pub(super) fn native_headers(headers: &Headers) -> OwnedHeaders {
     headers.iter().fold(
         OwnedHeaders::new_with_capacity(headers.len()),
         |native, (key, value)| {

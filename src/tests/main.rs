@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod dead_letters;
 mod decoders;
 mod delivery;
 mod faults;
@@ -16,3 +17,4 @@ mod instances;
 mod readers;
 mod sinks;
 mod support;
+mod topic;
