@@ -14,6 +14,7 @@ mod decoders;
 mod delivery;
 mod faults;
 mod instances;
+mod poison;
 mod readers;
 mod sinks;
 mod support;
