@@ -271,8 +271,8 @@ impl Verification {
         }
         if gathered.rejected_earlier > 0 {
             notes.push(format!(
-                "{} of the rejected records would be good by today's rules; each has its letter in {topic}, and \
-                 `affluent dead-letters replay` sends them again",
+                "{} of the rejected records would be good by today's rules; their letters in {topic} vouch for them \
+                 (`affluent dead-letters list --open` shows which have not been replayed)",
                 gathered.rejected_earlier
             ));
         }
