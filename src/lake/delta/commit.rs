@@ -139,6 +139,13 @@ impl Proposal {
         if self.moves.iter().all(|(p, m)| recorded(p) == Some(m.target)) {
             return Verdict::AtTarget;
         }
+        if let Some((partition, next)) = self.begun_under_another_id(entries) {
+            return Verdict::Moved {
+                partition,
+                expected: self.moves.get(&partition).map_or(next, |change| change.target),
+                found: Some(next),
+            };
+        }
         match self.moves.iter().find(|(p, m)| recorded(p) != m.expected) {
             None => Verdict::AsExpected,
             Some((partition, change)) => Verdict::Moved {
@@ -147,6 +154,18 @@ impl Proposal {
                 found: recorded(partition),
             },
         }
+    }
+
+    /// While one instance knows the topic's id and the other does not yet, both may record the first start. Progress
+    /// under two ids that stand for the same topic would be two truths.
+    fn begun_under_another_id(&self, entries: &BTreeMap<Entry, i64>) -> Option<(Partition, Offset)> {
+        let same_topic = |theirs: &TopicId| *theirs != self.topic && !(theirs.is_known() && self.topic.is_known());
+        entries.iter().find_map(|(entry, last)| match entry {
+            Entry::Progress(theirs, partition) if self.kind == Kind::Adoption && same_topic(theirs) => {
+                Some((*partition, last + 1))
+            }
+            _ => None,
+        })
     }
 
     /// Our entries as they stand after this commit.

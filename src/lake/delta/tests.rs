@@ -150,6 +150,27 @@ async fn of_two_creators_both_use_the_same_table() {
 }
 
 #[tokio::test]
+async fn a_start_recorded_meanwhile_under_the_known_topic_id_is_not_recorded_again() {
+    let objects = Faulty::new();
+    // This owner has looked before the other one began, and was told no topic id.
+    let mut late = open(&objects).await;
+    let _first = adopted(&objects, 7).await;
+    let mut adoption = Proposal::adoption(&TopicId::unknown(), &Progress::from([(P0, 9)]));
+    let refused = late.commit(&mut adoption).await;
+    assert!(
+        matches!(
+            refused,
+            Err(SinkError::Lost {
+                partition: P0,
+                expected: 9,
+                found: Some(7)
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_adopted_start_is_recorded_once_and_told_from_progress() {
     let objects = Faulty::new();
     let mut table = adopted(&objects, 7).await;
