@@ -140,8 +140,14 @@ impl<D: Deployment> Sink for MongoSink<D> {
     ) -> Result<BTreeMap<Partition, Position>, SinkError> {
         self.prepare_collections().await?;
         let mut stored = self.read_known().await?;
-        if stored.is_empty() {
-            self.deployment.refuse_foreign(&self.collection_names()).await?;
+        if stored.is_empty()
+            && let Err(error) = self.deployment.refuse_foreign(&self.collection_names()).await
+        {
+            // Another instance may have begun since we looked: its documents come after its progress.
+            stored = self.read_known().await?;
+            if stored.is_empty() {
+                return Err(error);
+            }
         }
         for document in stored.values() {
             self.identity.check(document, topic_id)?;
