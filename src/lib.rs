@@ -35,3 +35,6 @@ pub mod serve;
 pub mod status;
 pub mod telemetry;
 pub mod verify;
+
+#[cfg(test)]
+mod simulation;

@@ -13,8 +13,10 @@ use futures::TryStreamExt;
 use mongodb::options::ReadConcern;
 use mongodb::{Client, ClientSession, Collection, Database};
 
-use super::error::{CallError, call};
-use super::progress::{self, Identity, ProgressDocument, majority, primary};
+pub use super::error::CallError;
+use super::error::call;
+use super::progress::{self, majority, primary};
+pub use super::progress::{Identity, ProgressDocument};
 use super::{collections, topology};
 use crate::config::MongoConfig;
 use crate::error::SinkError;

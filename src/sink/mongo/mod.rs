@@ -13,7 +13,7 @@
 mod buffer;
 mod collections;
 mod commit;
-mod deployment;
+pub(crate) mod deployment;
 mod document;
 mod element;
 mod error;
