@@ -166,6 +166,11 @@ impl<S: Sink> Driver<S> {
             };
             match ended {
                 Ok(summary) => {
+                    if !self.world.state().services.holds(self.sink.name(), &summary.progress) {
+                        let claimed = positions(&summary.progress);
+                        self.world
+                            .violate(format!("{} claims to have committed {claimed}", self.sink.name()));
+                    }
                     self.note(|| format!("has committed {}", positions(&summary.progress)));
                     if let Some((_, owned)) = &mut self.owned {
                         owned.extend(summary.progress);

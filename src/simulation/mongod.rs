@@ -145,6 +145,14 @@ impl Mongod {
         );
     }
 
+    /// Takes a document away everywhere.
+    pub fn delete(&mut self, collection: &str, id: i64) {
+        let key = (collection.to_owned(), Id::Long(id));
+        for data in [&mut self.primary, &mut self.majority] {
+            Arc::make_mut(data).0.remove(&key);
+        }
+    }
+
     /// A majority has everything that the primary has.
     pub fn replicate(&mut self) {
         self.majority = Arc::clone(&self.primary);

@@ -112,15 +112,17 @@ pub(super) enum Event {
     Failover,
     Expiry,
     Maintenance,
+    /// Somebody deletes a document that no progress covers yet.
+    Deletion,
     PartitionAdded,
     TopicIdKnown,
 }
 
 impl Event {
     /// With their relative frequencies.
-    pub const ALL: [(Self, usize); 13] = [
-        (Self::Crash, 3),
-        (Self::Restart, 8),
+    pub const ALL: [(Self, usize); 14] = [
+        (Self::Crash, 5),
+        (Self::Restart, 12),
         (Self::Sleep, 3),
         (Self::Wake, 8),
         (Self::Revoke, 3),
@@ -130,8 +132,9 @@ impl Event {
         (Self::Failover, 1),
         (Self::Expiry, 2),
         (Self::Maintenance, 2),
+        (Self::Deletion, 3),
         (Self::PartitionAdded, 1),
-        (Self::TopicIdKnown, 1),
+        (Self::TopicIdKnown, 8),
     ];
 }
 

@@ -94,7 +94,7 @@ impl Schedule {
     fn new(seed: u64, traced: bool) -> Self {
         let mut dice = Dice::new(seed);
         let log = Log::new(&mut dice);
-        let topic_id = if dice.percent(80) {
+        let topic_id = if dice.percent(50) {
             known_topic()
         } else {
             TopicId::unknown()
@@ -261,6 +261,10 @@ impl Schedule {
                 [] => return false,
                 open => state.services.mongo.abort(state.dice.one_of(open)),
             },
+            Event::Deletion => {
+                let chance = state.dice.below(1000);
+                return state.services.delete_document(chance);
+            }
             Event::Maintenance => return state.services.lake.maintain(),
             Event::PartitionAdded => {
                 let added = state.services.log.add_partition();

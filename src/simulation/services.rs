@@ -8,6 +8,7 @@
 //! - mongo, on the primary and at majority: each of those has its document, no dead offset has one, and the rollups
 //!   count each of those once and nothing beyond;
 //! - both: progress never goes back, the starts agree, dead letters below progress are durable;
+//! - what a sink says it has committed is stored for good;
 //! - any version of the table with its tail (`lake next ≤ _id < mongo next`) is a prefix of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use super::lake::Lake;
 use super::log::{Log, id, value};
 use super::mongod::{Data, Mongod};
 use crate::offsets::{Offset, OffsetRange, Partition, Progress, RecordId, TopicId};
+use crate::sink::SinkName;
 use crate::sink::mongo::PROGRESS_COLLECTION;
 
 /// The stream's name, and its collection's.
@@ -74,6 +76,40 @@ impl Services {
         Ok(())
     }
 
+    /// Has this been stored, so that nothing takes it away again?
+    pub fn holds(&self, sink: SinkName, progress: &Progress) -> bool {
+        let (_, mongo) = positions(self.mongo.majority());
+        let stored = match sink {
+            SinkName::Mongo => &mongo,
+            SinkName::Lake => &self.lake.newest().next,
+        };
+        progress
+            .iter()
+            .all(|(p, next)| stored.get(p).is_some_and(|stored| stored >= next))
+    }
+
+    /// A restore, or a hasty hand: a document beyond progress goes. No protocol could answer for one that goes
+    /// while a transaction is open. False when there is none to go.
+    pub fn delete_document(&mut self, chance: usize) -> bool {
+        let (_, next) = positions(self.mongo.primary());
+        let (_, safe) = positions(self.mongo.majority());
+        let covered = |id: RecordId| {
+            let of = |progress: &Progress| progress.get(&id.partition()).is_some_and(|next| id.offset() < *next);
+            of(&next) || of(&safe)
+        };
+        let ids: Vec<i64> = self
+            .mongo
+            .primary()
+            .ids(STREAM)
+            .filter(|id| !covered(RecordId(*id)))
+            .collect();
+        let possible = !ids.is_empty() && self.mongo.open().is_empty();
+        if possible {
+            self.mongo.delete(STREAM, ids[chance % ids.len()]);
+        }
+        possible
+    }
+
     /// Both sinks hold the whole log.
     pub fn finished(&self) -> bool {
         let (_, mongo) = positions(self.mongo.majority());
@@ -86,10 +122,8 @@ impl Services {
     pub fn check_end(&mut self) -> Check {
         self.check()?;
         let (starts, now) = positions(self.mongo.majority());
-        let versions = self.lake.versions().iter();
-        versions
-            .map(|version| self.check_union(version, &starts, &now))
-            .collect()
+        let mut versions = self.lake.versions().iter();
+        versions.try_for_each(|version| self.check_union(version, &starts, &now))
     }
 
     fn check_lake(&self) -> Check {
