@@ -361,8 +361,7 @@ impl Fetcher {
                     self.cutter.end_of(Partition(partition), eof);
                 }
             }
-            // Depending on where it arose it comes marked as fatal or with "fatal" as its code.
-            KafkaError::MessageConsumptionFatal(_) | KafkaError::MessageConsumption(RDKafkaErrorCode::Fatal) => {
+            KafkaError::MessageConsumptionFatal(_) => {
                 self.tell(Event::Fatal(self.unable(&error.to_string())));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
