@@ -49,8 +49,8 @@ const EXAMPLES: &str = "\
 Examples:
   affluent dead-letters replay --dry-run
       what would be replayed, counted by code; changes nothing
-  affluent dead-letters replay --stream sales --code invalid_timestamp
-      after the field's `unit` was put right
+  affluent dead-letters replay --stream sales --code too_large
+      after max_record_bytes was raised
   affluent dead-letters replay --stream sales --partition 0 --offset 1200..1300
       the letters of these records
   affluent dead-letters replay --stream sales --again --limit 10

@@ -85,7 +85,7 @@ pub enum Command {
         reply: oneshot::Sender<Result<Standing, SinkError>>,
     },
     Accept {
-        standing: Standing,
+        standing: Box<Standing>,
         loss: Box<Loss>,
         reply: oneshot::Sender<Result<(), SinkError>>,
     },
@@ -167,7 +167,7 @@ impl SinkHandle {
     pub async fn accept(&self, standing: &Standing, loss: &Loss) -> Result<(), SinkError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Accept {
-            standing: standing.clone(),
+            standing: Box::new(standing.clone()),
             loss: Box::new(loss.clone()),
             reply,
         });

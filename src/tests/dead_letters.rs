@@ -193,22 +193,6 @@ fn what_was_rejected_is_stored_once_after_the_fix() {
 }
 
 #[test]
-fn a_field_that_learns_its_unit_makes_its_letters_good() {
-    let readings = Readings::with("unit", "mongo = { enabled = false }");
-    let epoch = |n: u32| Record::new(format!(r#"{{"at":17672256000{n:02},"note":"{n}"}}"#));
-    readings.topic.send(&(0..7).map(epoch).collect::<Vec<_>>());
-    readings.topic.send([&Record::new(SMALL)]);
-    readings.run_once();
-    assert_eq!(readings.list(&[])["by_code"]["invalid_timestamp"], 7);
-    let timestamp = r#"name = "at", type = "timestamp","#;
-    readings.configure(timestamp, &format!("{timestamp} unit = \"ms\","));
-    readings.holds(1);
-    assert_eq!(readings.replay(&["--code", "invalid_timestamp"])["replayed"], 7);
-    readings.run_once();
-    readings.holds(8);
-}
-
-#[test]
 fn killed_before_or_after_the_commit_a_replay_goes_on_where_it_was() {
     for failpoint in FAILPOINTS {
         let readings = Readings::new("replay-kill");
