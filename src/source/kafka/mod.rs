@@ -17,6 +17,7 @@ mod client;
 mod context;
 mod cut;
 mod fatal;
+mod probe;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,9 +26,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Message};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -51,12 +52,8 @@ const POLL: Duration = Duration::from_millis(20);
 const BLOCKED_POLL: Duration = Duration::from_millis(5);
 /// Pausing throws away what was prefetched: a pipeline that is full for less than this is waited for instead.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// How often, and how long, to ask whether Kafka answers while nothing else shows it.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Silence after which Kafka counts as missing, some unanswered questions included. librdkafka itself needs a
-/// minute to tell a black hole from a quiet topic.
-const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// How long leaving the group may take at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Records taken between two looks at the clock and the commands.
 const BURST: usize = 256;
 
@@ -84,14 +81,14 @@ impl KafkaSource {
         cutting: Cutting,
         outlets: Outlets,
     ) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer<Context> = consumer_config(kafka, stream)
-            .create_with_context(Context::default())
-            .context("cannot create the Kafka consumer")?;
+        let config = consumer_config(kafka, stream);
+        let consumer = connect(&config)?;
         consumer
             .subscribe(&[&stream.topic])
             .with_context(|| format!("cannot subscribe to {}", stream.topic))?;
         let (commands, receiver) = std_mpsc::channel();
         let fetcher = Fetcher {
+            config,
             consumer,
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
@@ -112,6 +109,7 @@ impl KafkaSource {
             drained: false,
             healthy: false,
             heard: Instant::now(),
+            renewed: Instant::now(),
             probed: Instant::now(),
         };
         let thread = std::thread::Builder::new()
@@ -128,17 +126,26 @@ impl KafkaSource {
         }
     }
 
-    /// Leaves the group and waits for the thread.
+    /// Leaves the group and waits for the thread, within reason: while the group rebalances, the client's last words
+    /// stand in line behind a join that may take minutes. Both sinks have committed by now, so nothing depends on it.
     pub async fn close(self, progress: Progress) {
         self.send(Command::Close(progress));
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            warn!("the source's thread ended in a panic");
+        let joined = tokio::task::spawn_blocking(move || self.thread.join());
+        match tokio::time::timeout(CLOSE_TIMEOUT, joined).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => warn!("the source's thread ended in a panic"),
+            Err(_) => warn!("the group does not let us leave: it will notice by its session timeout"),
         }
     }
 }
 
+fn connect(config: &ClientConfig) -> anyhow::Result<BaseConsumer<Context>> {
+    let created = config.create_with_context(Context::default());
+    created.context("cannot create the Kafka consumer")
+}
+
 struct Fetcher {
+    config: ClientConfig,
     consumer: BaseConsumer<Context>,
     stream: String,
     topic: String,
@@ -166,6 +173,7 @@ struct Fetcher {
     healthy: bool,
     /// When Kafka last showed that it answers.
     heard: Instant,
+    renewed: Instant,
     probed: Instant,
 }
 
@@ -399,35 +407,6 @@ impl Fetcher {
             instance: self.instance.as_deref(),
         };
         fatal::invariant(code, &reason, member)
-    }
-
-    /// An idle or paused stream sees no record that would show Kafka to be there, or to be back: ask.
-    fn probe(&mut self) {
-        if self.heard.elapsed() < PROBE_EVERY || self.probed.elapsed() < PROBE_EVERY {
-            return;
-        }
-        let answer = self.consumer.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT);
-        self.probed = Instant::now();
-        match answer {
-            Ok(metadata) if metadata.topics().iter().all(|t| t.error().is_none()) => self.healthy_again(),
-            // It answers, and about this topic nothing good: told by an error of its own.
-            Ok(_) => {}
-            Err(error) if self.heard.elapsed() >= SILENT_AFTER => {
-                self.healthy = false;
-                let silent = self.heard.elapsed().as_secs();
-                let why = format_args!("the brokers have not answered for {silent} s: {error}");
-                self.outlets.health.held(Part::Kafka, why);
-            }
-            Err(error) => debug!("the brokers do not answer: {error}"),
-        }
-    }
-
-    fn healthy_again(&mut self) {
-        self.heard = Instant::now();
-        if !self.healthy {
-            self.healthy = true;
-            self.outlets.health.ok(Part::Kafka);
-        }
     }
 
     fn rebalance(&mut self) {
