@@ -14,7 +14,7 @@
 #   AFFLUENT_TEST_PYTHON   a Python with deltalake, pyarrow, duckdb and pymongo
 #   AFFLUENT_STACK_DIR, AFFLUENT_*_PORT   of the stack this script starts, so that a test may use
 #                          scripts/stack.sh kafka-tool, or stop and start a service, or put a proxy before Kafka
-#                          (AFFLUENT_KAFKA_PROXIED_PORT, AFFLUENT_KAFKA_PROXY_PORT)
+#                          (AFFLUENT_TEST_KAFKA_PROXIED_PORT, AFFLUENT_TEST_KAFKA_PROXY_PORT)
 #   AFFLUENT_CACHE         downloads, as in scripts/stack.sh
 #   CARGO_TARGET_DIR       default $AFFLUENT_CACHE/target
 set -euo pipefail
@@ -34,12 +34,12 @@ if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
     # All at once, so that they differ; loopback, as the services will bind.
     read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT \
-        AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT AFFLUENT_KAFKA2_PORT < <(python3 -c '
+        AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT < <(python3 -c '
 import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
 print(*(s.getsockname()[1] for s in sockets))')
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
-    export AFFLUENT_KAFKA_PROXIED_PORT AFFLUENT_KAFKA_PROXY_PORT AFFLUENT_KAFKA2_PORT
+    export AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT
     # The images know neither mongod's failpoints nor a listener behind a proxy.
     export AFFLUENT_STACK_MODE=native
     export AFFLUENT_STACK_DIR=$run/stack
@@ -48,7 +48,11 @@ print(*(s.getsockname()[1] for s in sockets))')
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     # Lost replies and elections are staged with mongod's own failpoints.
-    AFFLUENT_MONGO_TEST_COMMANDS=1 scripts/stack.sh up
+    # Given to this one stack only: a test, or chaos.sh, starts others.
+    AFFLUENT_MONGO_TEST_COMMANDS=1 \
+        AFFLUENT_KAFKA_PROXIED_PORT=$AFFLUENT_TEST_KAFKA_PROXIED_PORT \
+        AFFLUENT_KAFKA_PROXY_PORT=$AFFLUENT_TEST_KAFKA_PROXY_PORT \
+        scripts/stack.sh up
     export AFFLUENT_TEST_KAFKA=127.0.0.1:$AFFLUENT_KAFKA_PORT
     export AFFLUENT_TEST_MONGO="mongodb://127.0.0.1:$AFFLUENT_MONGO_PORT/?replicaSet=rs0"
 fi

@@ -147,8 +147,8 @@ impl Shared {
 pub fn kafka() -> (Proxy, MutexGuard<'static, ()>) {
     static PORT: Mutex<()> = Mutex::new(());
     let guard = PORT.lock().unwrap_or_else(PoisonError::into_inner);
-    let target = format!("127.0.0.1:{}", env("AFFLUENT_KAFKA_PROXIED_PORT"));
-    let port = env("AFFLUENT_KAFKA_PROXY_PORT").parse().unwrap();
+    let target = format!("127.0.0.1:{}", env("AFFLUENT_TEST_KAFKA_PROXIED_PORT"));
+    let port = env("AFFLUENT_TEST_KAFKA_PROXY_PORT").parse().unwrap();
     (Proxy::on(port, &target), guard)
 }
 
