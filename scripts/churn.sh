@@ -50,7 +50,7 @@ end_everything() {
     local code=$? name
     for name in "${!running[@]}"; do kill "${running[$name]}" 2>/dev/null || true; done
     wait || true
-    [ $stack_started = no ] || scripts/stack.sh wipe >&2 || true
+    [ $stack_started = no ] || "$clone/scripts/stack.sh" wipe >&2 || true
     if [ $code -eq 0 ]; then rm -rf "$run"; else echo "churn: failed; logs in $run" >&2; fi
 }
 trap end_everything EXIT
