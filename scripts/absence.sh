@@ -26,14 +26,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-affluent=${AFFLUENT_BIN:-}
 need_python
-if [ -z "$affluent" ]; then
-    need_rust
-    use_shared_target
-    cargo build --release
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
+need_affluent
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/affluent-absence.XXXXXX")
 run='' load=''
@@ -47,10 +41,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT http < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-print(*(s.getsockname()[1] for s in sockets))')
+read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT http < <(free_ports 4)
 export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
 export AFFLUENT_STACK_DIR=$work/stack AFFLUENT_STACK_MODE=native
 scripts/stack.sh up

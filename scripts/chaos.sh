@@ -30,13 +30,7 @@ esac
 . "$clone/scripts/tools.sh"
 exec </dev/null
 
-affluent=${AFFLUENT_BIN:-}
-if [ -z "$affluent" ]; then
-    need_rust
-    use_shared_target
-    (cd "$clone" && cargo build --release)
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
+need_affluent
 need_python
 python=$("$clone/scripts/python.sh" stack)
 
@@ -52,10 +46,7 @@ else
 fi
 # A build in the meantime must not change what is being judged.
 cp "$affluent" "$work/affluent"
-read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(s.getsockname()[1] for s in sockets))')
+read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(free_ports 3)
 export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
 export AFFLUENT_STACK_DIR=$work/stack
 # Signals go to processes of ours: a container's would be another's.

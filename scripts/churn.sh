@@ -57,20 +57,10 @@ trap end_everything EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-affluent=${AFFLUENT_BIN:-}
-if [ -z "$affluent" ]; then
-    need_rust
-    use_shared_target
-    cargo build --release
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
-affluent=$(realpath "$affluent")
+need_affluent
 if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     need_python
-    read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(s.getsockname()[1] for s in sockets))')
+    read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT < <(free_ports 3)
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
     export AFFLUENT_STACK_DIR=$run/stack
     stack_started=yes

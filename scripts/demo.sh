@@ -28,10 +28,9 @@ step() { printf '\n== %s\n' "$*"; }
 now() { date +%s%N; }
 since() { awk "BEGIN { printf \"%.1f\", ($(now) - $1) / 1e9 }"; }
 
-affluent=${AFFLUENT_BIN:-}
 step "building, and starting Kafka and MongoDB beside it"
 # Tools first: two installations at once would fight over the package manager's lock.
-[ -n "$affluent" ] || need_rust
+[ -n "${AFFLUENT_BIN:-}" ] || need_rust
 need_python
 mkdir -p .stack
 scripts/stack.sh up >.stack/demo-up.log 2>&1 &
@@ -39,11 +38,7 @@ up=$!
 # The stack goes on in sessions of its own; only the starting script must not outlive a failed build.
 trap 'kill "$up" 2>/dev/null || true' EXIT
 started=$(now)
-if [ -z "$affluent" ]; then
-    use_shared_target
-    cargo build --release
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
+need_affluent
 build_seconds=$(since "$started")
 wait "$up" || { cat .stack/demo-up.log >&2; exit 3; }
 trap - EXIT

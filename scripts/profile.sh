@@ -15,8 +15,6 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/tools.sh
-need_rust
-use_shared_target
 sinks=${1:-both}
 count=${AFFLUENT_PROFILE_COUNT:-1000000}
 work=${AFFLUENT_PROFILE_DIR:-$(mktemp -d)}
@@ -24,11 +22,7 @@ work=${AFFLUENT_PROFILE_DIR:-$(mktemp -d)}
 command -v perf >/dev/null || { echo "perf is missing: apt-get install linux-perf" >&2; exit 3; }
 eval "$(scripts/stack.sh env)"
 
-affluent=${AFFLUENT_BIN:-}
-if [ -z "$affluent" ]; then
-    cargo build --release
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
+need_affluent
 name=profile-$(date +%s)
 export AFFLUENT__JOB=$name AFFLUENT__KAFKA__GROUP=$name AFFLUENT__MONGO__DATABASE=$name AFFLUENT__LAKE__ROOT=$work/lake
 export AFFLUENT__HTTP__ENABLED=false

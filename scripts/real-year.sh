@@ -23,13 +23,7 @@ exec </dev/null
 topic="sales-year"
 database=affluent_real_year
 work=${AFFLUENT_YEAR_DIR:-$clone/.stack/real-year}
-affluent=${AFFLUENT_BIN:-}
-if [ -z "$affluent" ]; then
-    need_rust
-    use_shared_target
-    cargo build --release
-    affluent=$CARGO_TARGET_DIR/release/affluent
-fi
+need_affluent
 
 step() { printf '\n== %s\n' "$*"; }
 

@@ -32,12 +32,8 @@ cargo test --release --features failpoints --no-run
 if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     need_python
     run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
-    # All at once, so that they differ; loopback, as the services will bind.
     read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT \
-        AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
-print(*(s.getsockname()[1] for s in sockets))')
+        AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT < <(free_ports 5)
     export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
     export AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT
     # The images know neither mongod's failpoints nor a listener behind a proxy.

@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: makes sure the machine has a tool, installing it where we may.
+# Sourced by the other scripts: what they need of the machine — tools, a built affluent, free ports.
 #
-# As root on a machine with apt-get it is installed; anyone else is told the command to run.
+# A missing tool is installed as root on a machine with apt-get; anyone else is told the command to run.
+#   AFFLUENT_BIN      the binary to run      default: built in release from this clone
+#   CARGO_TARGET_DIR  where it is built      default $AFFLUENT_CACHE/target
 
 # need_packages WHAT-FOR PACKAGE…
 need_packages() {
@@ -55,4 +57,27 @@ need_rust() {
 # One target folder for every script and clone: the dependencies are compiled once per machine.
 use_shared_target() {
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}/target}
+}
+
+# Sets `affluent` to the path of the binary to run: AFFLUENT_BIN, or the one just built.
+need_affluent() {
+    if [ -n "${AFFLUENT_BIN:-}" ]; then
+        [ -x "$AFFLUENT_BIN" ] || { echo "error: AFFLUENT_BIN=$AFFLUENT_BIN is no program" >&2; exit 2; }
+        affluent=$(realpath "$AFFLUENT_BIN")
+        return
+    fi
+    need_rust
+    use_shared_target
+    (cd "$(dirname "${BASH_SOURCE[0]}")/.." && cargo build --release)
+    # Read by the script that called.
+    # shellcheck disable=SC2034
+    affluent=$(realpath "$CARGO_TARGET_DIR/release/affluent")
+}
+
+# free_ports COUNT: so many, on one line. All at once, so that they differ; loopback, as the services will bind.
+free_ports() {
+    python3 -c '
+import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(s.getsockname()[1] for s in sockets))' "$1"
 }

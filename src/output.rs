@@ -6,12 +6,16 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no failure, and changes no exit code.
-pub fn print(text: impl Display) -> io::Result<()> {
+pub fn write(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match write!(out, "{text}").and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+pub fn print(text: impl Display) -> io::Result<()> {
+    write(text.to_string().as_bytes())
 }
 
 /// The same, with the line's end.

@@ -128,24 +128,10 @@ async fn run_stream(
         health: &health,
         tasks: &mut tasks,
     };
-    let mut sinks = Vec::new();
-    if stream.mongo.enabled {
-        let opened = opening
-            .open(Part::Mongo, || MongoSink::connect(&config.job, &stream))
-            .await;
-        match opened {
-            Ok(sink) => sinks.push(spawning.spawn(sink)),
-            Err(end) => return end,
-        }
-    }
-    if stream.lake.enabled {
-        let opened = opening.open(Part::Lake, || LakeSink::open(&config.job, &stream)).await;
-        match opened {
-            Ok(sink) => sinks.push(spawning.spawn(sink)),
-            Err(end) => return end,
-        }
-    }
-
+    let sinks = match open_sinks(&config.job, &opening, &mut spawning).await {
+        Ok(sinks) => sinks,
+        Err(end) => return end,
+    };
     let admitted = tokio::select! {
         admitted = admission::judge(&stream, &sinks) => admitted,
         () = shutdown.cancelled() => return StreamEnd::Shutdown { flushed: true },
@@ -198,6 +184,25 @@ async fn run_stream(
         tasks.abort_all();
     }
     end
+}
+
+/// Opens the sinks that the stream has, and starts their drivers.
+async fn open_sinks(
+    job: &str,
+    opening: &Opening<'_>,
+    spawning: &mut Spawning<'_>,
+) -> Result<Vec<SinkHandle>, StreamEnd> {
+    let stream = opening.stream;
+    let mut sinks = Vec::new();
+    if stream.mongo.enabled {
+        let sink = opening.open(Part::Mongo, || MongoSink::connect(job, stream)).await?;
+        sinks.push(spawning.spawn(sink));
+    }
+    if stream.lake.enabled {
+        let sink = opening.open(Part::Lake, || LakeSink::open(job, stream)).await?;
+        sinks.push(spawning.spawn(sink));
+    }
+    Ok(sinks)
 }
 
 fn cutting(config: &Config, once: bool, sinks: usize) -> Cutting {

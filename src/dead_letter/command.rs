@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::letter::{Letter, Origin};
 use super::marker::first_origin;
-use super::print::{self, Row, counted, emit, json_bytes, rfc3339};
+use super::print::{self, Row, counted, json_bytes, rfc3339};
 use super::reader::{Depth, Entries, Entry};
 use super::replay::{self, ReplayArgs};
 use super::select::{Filter, State};
@@ -18,6 +18,7 @@ use crate::batch::Headers;
 use crate::config::{Config, KafkaConfig, StreamConfig};
 use crate::error::{Exit, Exits};
 use crate::offsets::{Offset, Partition};
+use crate::output;
 
 #[derive(clap::Args, Debug)]
 pub struct DeadLetterArgs {
@@ -88,11 +89,11 @@ async fn list(args: &ListArgs, config: &Config) -> anyhow::Result<Exit> {
     for stream in chosen(&args.streams, config)? {
         listings.push(listing(args, &config.kafka, stream).await?);
     }
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&listings)? + "\n",
-        false => listings.iter().map(Listing::table).collect(),
-    };
-    emit(text.as_bytes())?;
+    if args.json {
+        output::print_line(serde_json::to_string_pretty(&listings)?)?;
+    } else {
+        output::print(listings.iter().map(Listing::table).collect::<String>())?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -237,14 +238,14 @@ async fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<Exit> {
         return Err(Exits::error(Exit::Bad, message));
     };
     if args.raw {
-        emit(letter.value.as_deref().unwrap_or_default())?;
+        output::write(letter.value.as_deref().unwrap_or_default())?;
         return Ok(Exit::Ok);
     }
     let state = State::of(letter, &replayed(&config.kafka, stream).await?);
     if args.json {
-        emit((serde_json::to_string_pretty(&as_json(letter, state))? + "\n").as_bytes())?;
+        output::print_line(serde_json::to_string_pretty(&as_json(letter, state))?)?;
     } else {
-        emit(describe(letter, state, copies.len()).as_bytes())?;
+        output::print(describe(letter, state, copies.len()))?;
     }
     Ok(Exit::Ok)
 }

@@ -1,9 +1,8 @@
 //! How letters are laid out: the table of rows, counts by code, single values as JSON.
 //!
-//! Owns: layout and standard output. Does not own: which letters (`select`), escaping (`printable`).
+//! Owns: layout. Does not own: which letters (`select`), escaping (`printable`), standard output (`crate::output`).
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -97,13 +96,4 @@ pub(super) fn rfc3339(timestamp_ms: i64) -> String {
 
 pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Writes to standard output; a reader that has seen enough (`| head`) is no failure.
-pub(super) fn emit(bytes: &[u8]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }

@@ -32,6 +32,7 @@ use super::transaction::{Replayer, settled};
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits};
 use crate::kafka::admin::describe_topic;
+use crate::output;
 use crate::verify::fate;
 
 /// What one transaction carries: enough that its round trips do not count, little enough to be sent well within
@@ -112,12 +113,12 @@ pub(super) async fn run(args: &ReplayArgs, streams: Vec<&StreamConfig>, config: 
         let outcome = outcome.with_context(|| format!("stream {}", stream.name))?;
         // At once: a later stream may fail, and this one is done.
         if !args.json {
-            print::emit(outcome.text().as_bytes())?;
+            output::print(outcome.text())?;
         }
         outcomes.push(outcome);
     }
     if args.json {
-        print::emit((serde_json::to_string_pretty(&outcomes)? + "\n").as_bytes())?;
+        output::print_line(serde_json::to_string_pretty(&outcomes)?)?;
     }
     if outcomes.iter().any(|outcome| outcome.interrupted) {
         let message = "interrupted between two transactions; replay again for the rest";

@@ -406,7 +406,7 @@ impl Coordinator {
         self.fetching.clear();
         self.committed.clear();
         self.beyond_end_since = None;
-        self.establish_at = Some(Instant::now() + self.backoff.next_delay());
+        self.establish_later();
     }
 
     /// The graceful end: what was read is sent down and committed by both sinks, within the time allowed.

@@ -13,7 +13,7 @@ use super::world::{OwnerId, World, name};
 use crate::batch::{Batch, Session};
 use crate::error::SinkError;
 use crate::offsets::{Partition, Progress, TopicId};
-use crate::sink::driver::{Command, Event};
+use crate::sink::driver::{Command, Event, moved};
 use crate::sink::{Reason, Sink};
 
 pub(super) struct Driver<S> {
@@ -196,16 +196,8 @@ impl<S: Sink> Driver<S> {
         let partitions: Vec<Partition> = owned.keys().copied().collect();
         match self.sink.progress(&topic_id, &partitions).await {
             Ok(stored) => {
-                let moved = owned
-                    .iter()
-                    .find(|(p, next)| stored.get(p).map(|s| s.next) != Some(**next));
-                if let Some((&partition, &expected)) = moved {
-                    let found = stored.get(&partition).map(|s| s.next);
-                    self.give_up(SinkError::Lost {
-                        partition,
-                        expected,
-                        found,
-                    });
+                if let Some(lost) = moved(&owned, &stored) {
+                    self.give_up(lost);
                 }
             }
             Err(SinkError::Infrastructure(_)) => {}

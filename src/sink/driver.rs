@@ -67,6 +67,18 @@ impl Cadence {
     }
 }
 
+/// The first partition whose stored progress is not what its owner believes: another owner has moved it.
+pub fn moved(believed: &Progress, stored: &BTreeMap<Partition, Position>) -> Option<SinkError> {
+    believed.iter().find_map(|(&partition, &expected)| {
+        let found = stored.get(&partition).map(|position| position.next);
+        (found != Some(expected)).then_some(SinkError::Lost {
+            partition,
+            expected,
+            found,
+        })
+    })
+}
+
 /// Told to a sink's driver.
 #[derive(Debug)]
 pub enum Command {
@@ -451,16 +463,8 @@ impl<S: Sink> Driver<S> {
         };
         match answer {
             Ok(stored) => {
-                let moved = owned
-                    .iter()
-                    .find(|(p, next)| stored.get(p).map(|s| s.next) != Some(**next));
-                if let Some((&partition, &expected)) = moved {
-                    let found = stored.get(&partition).map(|s| s.next);
-                    self.give_up(SinkError::Lost {
-                        partition,
-                        expected,
-                        found,
-                    });
+                if let Some(lost) = moved(&owned, &stored) {
+                    self.give_up(lost);
                 }
             }
             // Held: `note` has said so, the next look comes by itself.
@@ -531,6 +535,7 @@ impl<S: Sink> Driver<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::offsets::Epoch;
 
     const S: Duration = Duration::from_secs(1);
 
@@ -575,6 +580,24 @@ mod tests {
             Some(Reason::Interval)
         );
         assert_eq!(cadence().due(Pending::default(), 60 * S, 60 * S), None);
+    }
+
+    #[test]
+    fn progress_that_somebody_else_moved_or_removed_is_lost() {
+        let believed = Progress::from([(Partition(0), 5), (Partition(1), 7)]);
+        let position = |next| Position {
+            next,
+            untouched: false,
+            epoch: Epoch::default(),
+        };
+        let stored = |next| BTreeMap::from([(Partition(0), position(5)), (Partition(1), position(next))]);
+        assert!(moved(&believed, &stored(7)).is_none());
+        let lost = |stored: &BTreeMap<_, _>| match moved(&believed, stored) {
+            Some(SinkError::Lost { partition, found, .. }) => (partition, found),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lost(&stored(8)), (Partition(1), Some(8)));
+        assert_eq!(lost(&BTreeMap::new()), (Partition(0), None));
     }
 
     #[test]

@@ -29,15 +29,7 @@ impl<'a> Trial<'a> {
         job.produce("clicks", 10, &[]);
         let run = Observed::start(job, settings);
         run.until_progress("sales", "mongo", 100);
-        let (brokers, topic) = (
-            format!("kafka.brokers={}", env("AFFLUENT_TEST_KAFKA")),
-            job.topic("sales"),
-        );
-        let mut args = vec![
-            "--set", &brokers, "produce", "sales", "--topic", &topic, "--rate", "1000",
-        ];
-        args.extend(load);
-        let load = job.spawn("produce", &args, &[]);
+        let load = job.load(1000, load);
         Self { job, run, load }
     }
 

@@ -7,13 +7,12 @@ use std::process::{Command, Output};
 use bson::{Document, doc};
 use futures::TryStreamExt;
 use mongodb::{Client, Database};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{Job, env, text, until};
+use crate::topics;
 
 const ONCE: &[&str] = &["run", "--once", "--stream", "sales"];
 const ACCEPT: &[&str] = &["run", "--once", "--stream", "sales", "--accept-loss"];
@@ -31,28 +30,18 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-fn admin() -> AdminClient<DefaultClientContext> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", env("AFFLUENT_TEST_KAFKA"));
-    config.create().unwrap()
-}
-
 /// What retention does, at once: everything of the partition below `offset` is gone.
 fn expire(topic: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset))
         .unwrap();
-    wait(admin().delete_records(&list, &AdminOptions::new())).unwrap();
-}
-
-fn delete_topic(topic: &str) {
-    let deleted = wait(admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();
-    deleted[0].as_ref().unwrap();
+    let (admin, options) = topics::admin();
+    wait(admin.delete_records(&list, &options)).unwrap();
 }
 
 /// Deletes the topic and fills a new one of the same name; creating it may have to wait for the deletion.
 fn recreate(job: &Job, count: u64) {
-    delete_topic(&job.topic("sales"));
+    topics::delete(&job.topic("sales"));
     let (topic, count) = (job.topic("sales"), count.to_string());
     until("the topic can be created again", || {
         let args = [

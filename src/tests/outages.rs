@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use chrono::{DateTime, Utc};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rustix::process::Signal;
 
 use crate::support::mongod::{FailCommand, Mongod, admin};
 use crate::support::observed::Observed;
 use crate::support::proxy::{self, Link};
 use crate::support::{Job, Running, env, text, until};
+use crate::topics;
 
 /// Records of `sales` per second while something is broken: enough for two commits per second in each sink.
 const RATE: u64 = 500;
@@ -39,16 +38,7 @@ impl<'a> Trial<'a> {
             run.until_progress("sales", sink, 200);
             run.until_progress("clicks", sink, 10);
         }
-        let (brokers, topic) = (
-            format!("kafka.brokers={}", env("AFFLUENT_TEST_KAFKA")),
-            job.topic("sales"),
-        );
-        let rate = RATE.to_string();
-        let mut args = vec![
-            "--set", &brokers, "produce", "sales", "--topic", &topic, "--rate", &rate,
-        ];
-        args.extend(load);
-        let load = job.spawn("produce", &args, &[]);
+        let load = job.load(RATE, load);
         Self { job, run, load }
     }
 
@@ -327,16 +317,5 @@ fn mount(args: &[&str], directory: &Path) -> bool {
 }
 
 fn limit_messages(topic: &str, bytes: u32) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", env("AFFLUENT_TEST_KAFKA"))
-        .create()
-        .unwrap();
-    let bytes = bytes.to_string();
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
-    let answers = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new()));
-    assert!(answers.unwrap()[0].is_ok());
+    topics::set(topic, "max.message.bytes", &bytes.to_string());
 }

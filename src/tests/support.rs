@@ -156,6 +156,21 @@ topic = "{name}-clicks"
         }
     }
 
+    /// Sales at a steady rate, records per second, as long as the answer lives. Straight to Kafka, past a proxy that
+    /// stands before the job.
+    pub fn load(&self, rate: u64, more: &[&str]) -> Running {
+        let (brokers, topic) = (
+            format!("kafka.brokers={}", env("AFFLUENT_TEST_KAFKA")),
+            self.topic("sales"),
+        );
+        let rate = rate.to_string();
+        let mut args = vec![
+            "--set", &brokers, "produce", "sales", "--topic", &topic, "--rate", &rate,
+        ];
+        args.extend(more);
+        self.spawn("produce", &args, &[])
+    }
+
     /// `verify` must hold; its JSON.
     pub fn verify(&self) -> Value {
         self.verify_with(&[])

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::{DEADLINE, env};
+use crate::support::DEADLINE;
+use crate::topics::{self, client};
 
 /// Above the largest record a test sends.
 pub const MAX_MESSAGE_BYTES: &str = "30000000";
@@ -57,11 +57,11 @@ impl Topic {
 
     /// `compression` as the topic's property: how the broker keeps records, whatever the producer did.
     pub fn with(name: &str, partitions: i32, compression: &str) -> Self {
-        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
-            .set("max.message.bytes", MAX_MESSAGE_BYTES)
-            .set("compression.type", compression);
-        let created = block_on(admin().create_topics([&new], &AdminOptions::new())).unwrap();
-        created.into_iter().for_each(|topic| drop(topic.unwrap()));
+        let properties = [
+            ("max.message.bytes", MAX_MESSAGE_BYTES),
+            ("compression.type", compression),
+        ];
+        topics::create(name, partitions, &properties);
         let topic = Self(name.to_owned());
         crate::support::until("the topic can be seen", || {
             topic.try_ends().ok().filter(|e| e.len() as i32 == partitions)
@@ -70,14 +70,12 @@ impl Topic {
     }
 
     pub fn set(&self, property: &str, value: &str) {
-        let alter = AlterConfig::new(ResourceSpecifier::Topic(&self.0)).set(property, value);
-        let altered = block_on(admin().alter_configs([&alter], &AdminOptions::new())).unwrap();
-        altered.into_iter().for_each(|topic| drop(topic.unwrap()));
+        topics::set(&self.0, property, value);
     }
 
     /// In order, and all acknowledged.
     pub fn send<'r>(&self, records: impl IntoIterator<Item = &'r Record>) {
-        let producer: ThreadedProducer<Refusals> = config()
+        let producer: ThreadedProducer<Refusals> = client()
             .set("enable.idempotence", "true")
             .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "lz4")
@@ -110,7 +108,7 @@ impl Topic {
 
     /// A transaction with this record in it, sent and not committed: what lies behind it is hidden.
     pub fn open_transaction(&self, record: &Record) -> ThreadedProducer<Refusals> {
-        let producer: ThreadedProducer<Refusals> = config()
+        let producer: ThreadedProducer<Refusals> = client()
             .set("transactional.id", format!("{}-foreign", self.0))
             .create_with_context(Refusals::default())
             .unwrap();
@@ -126,7 +124,7 @@ impl Topic {
     /// Every committed record, by partition and offset.
     pub fn read(&self) -> Vec<(i32, i64, Record)> {
         let ends = self.ends();
-        let consumer: BaseConsumer = config()
+        let consumer: BaseConsumer = client()
             .set("group.id", "test")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -160,7 +158,7 @@ impl Topic {
     }
 
     fn try_ends(&self) -> Result<Vec<i64>, KafkaError> {
-        let consumer: BaseConsumer = config().set("isolation.level", "read_committed").create()?;
+        let consumer: BaseConsumer = client().set("isolation.level", "read_committed").create()?;
         let metadata = consumer.fetch_metadata(Some(&self.0), DEADLINE)?;
         let partitions = metadata.topics()[0].partitions().len() as i32;
         let end = |partition| Ok(consumer.fetch_watermarks(&self.0, partition, DEADLINE)?.1);
@@ -195,22 +193,4 @@ fn taken(message: &impl Message<Headers = rdkafka::message::BorrowedHeaders>) ->
             .collect(),
         timestamp: message.timestamp().to_millis().unwrap(),
     }
-}
-
-fn config() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", env("AFFLUENT_TEST_KAFKA"));
-    config
-}
-
-fn admin() -> AdminClient<DefaultClientContext> {
-    config().create().unwrap()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }

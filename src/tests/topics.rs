@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,13 +17,14 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{DEADLINE, env};
 
-fn client() -> ClientConfig {
+/// Settings of a plain client, to add to.
+pub fn client() -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", env("AFFLUENT_TEST_KAFKA"));
     config
 }
 
-fn admin() -> (AdminClient<DefaultClientContext>, AdminOptions) {
+pub fn admin() -> (AdminClient<DefaultClientContext>, AdminOptions) {
     let options = AdminOptions::new()
         .request_timeout(Some(DEADLINE))
         .operation_timeout(Some(DEADLINE));
@@ -69,7 +72,16 @@ pub fn extend(topic: &str, partitions: usize) {
 
 pub fn delete(topic: &str) {
     let (admin, options) = admin();
-    block_on(admin.delete_topics(&[topic], &options)).unwrap();
+    let deleted = block_on(admin.delete_topics(&[topic], &options)).unwrap();
+    deleted.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Changes one property of a topic.
+pub fn set(topic: &str, property: &str, value: &str) {
+    let (admin, options) = admin();
+    let alter = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(property, value);
+    let altered = block_on(admin.alter_configs([&alter], &options)).unwrap();
+    altered.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
 /// Writes to partitions of one's choice; every batch as large as `linger` lets it grow.

@@ -26,9 +26,11 @@ use serde_json::{Value, json};
 use super::Table;
 use super::actions::{Add, OwnCommit, Txn};
 use super::load::failed;
+use super::log::LogTail;
 use super::names::{AppIds, Entry, commit, commit_path};
 use crate::error::SinkError;
 use crate::failpoint;
+use crate::lake::store::Store;
 use crate::offsets::{Offset, Partition, Progress, TopicId};
 
 /// Versions lost to other writers in one call before it is left to the caller's backoff.
@@ -131,16 +133,16 @@ impl Proposal {
         &self.topic
     }
 
-    fn judge(&self, entries: &BTreeMap<Entry, i64>) -> Verdict {
+    fn judge(&self, log: &LogTail) -> Verdict {
         let recorded = |partition: &Partition| {
-            let last = entries.get(&Entry::Progress(self.topic.clone(), *partition));
+            let last = log.entries.get(&Entry::Progress(self.topic.clone(), *partition));
             // A closed topic's entry is no offset, and equals none.
             last.map(|last| last.saturating_add(1))
         };
         if self.moves.iter().all(|(p, m)| recorded(p) == Some(m.target)) {
             return Verdict::AtTarget;
         }
-        if let Some((partition, next)) = self.begun_under_another_id(entries) {
+        if let Some((partition, next)) = self.begun_under_another_id(log) {
             return Verdict::Moved {
                 partition,
                 expected: self.moves.get(&partition).map_or(next, |change| change.target),
@@ -159,14 +161,13 @@ impl Proposal {
 
     /// While one instance knows the topic's id and the other does not yet, both may record the first start. Progress
     /// under two ids that stand for the same topic would be two truths.
-    fn begun_under_another_id(&self, entries: &BTreeMap<Entry, i64>) -> Option<(Partition, Offset)> {
+    fn begun_under_another_id(&self, log: &LogTail) -> Option<(Partition, Offset)> {
+        if self.kind != Kind::Adoption {
+            return None;
+        }
         let same_topic = |theirs: &TopicId| *theirs != self.topic && !(theirs.is_known() && self.topic.is_known());
-        entries.iter().find_map(|(entry, last)| match entry {
-            Entry::Progress(theirs, partition) if self.kind == Kind::Adoption && same_topic(theirs) => {
-                Some((*partition, last + 1))
-            }
-            _ => None,
-        })
+        let mut begun = log.progress().filter(|(theirs, ..)| same_topic(theirs));
+        begun.next().map(|(_, partition, next)| (partition, next))
     }
 
     /// Our entries as they stand after this commit.
@@ -223,6 +224,16 @@ impl Proposal {
     }
 }
 
+/// Writes the commit file of exactly this version, or fails: of all who claim it one wins.
+pub(super) async fn put_if_absent(store: &Store, version: u64, body: String) -> object_store::Result<()> {
+    let options = PutOptions {
+        mode: PutMode::Create,
+        ..PutOptions::default()
+    };
+    let path = commit_path(version);
+    store.objects().put_opts(&path, body.into(), options).await.map(drop)
+}
+
 /// The `commitInfo` line of every commit of ours.
 pub(super) fn commit_info(operation: &str, parameters: &BTreeMap<String, String>, own: &OwnCommit) -> Value {
     json!({"commitInfo": {
@@ -265,7 +276,7 @@ impl Table {
 
     /// The version of a proposal that is in already; `None` where it may be tried.
     fn settle(&self, proposal: &Proposal) -> Result<Option<u64>, SinkError> {
-        match proposal.judge(&self.log.entries) {
+        match proposal.judge(&self.log) {
             Verdict::AsExpected => Ok(None),
             Verdict::AtTarget if proposal.unknown => Ok(Some(self.log.latest().unwrap_or(self.log.version))),
             Verdict::AtTarget => Err(proposal.overtaken()),
@@ -286,10 +297,6 @@ impl Table {
             .body(version, &self.log.app_ids)
             .context("write a commit as JSON");
         let body = body.map_err(SinkError::Infrastructure)?;
-        let options = PutOptions {
-            mode: PutMode::Create,
-            ..PutOptions::default()
-        };
         match proposal.kind {
             Kind::Adoption => {
                 failpoint!("lake.adopt.before");
@@ -298,12 +305,7 @@ impl Table {
                 failpoint!("lake.commit.before");
             }
         }
-        if let Err(error) = self
-            .store
-            .objects()
-            .put_opts(&commit_path(version), body.into(), options)
-            .await
-        {
+        if let Err(error) = put_if_absent(&self.store, version, body).await {
             return Ok(Some(error));
         }
         match proposal.kind {

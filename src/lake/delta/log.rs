@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 
 use super::actions::{Commit, CommitInfo, Metadata, Protocol};
 use super::loss::ACCEPT_LOSS;
-use super::names::{AppIds, Entry};
+use super::names::{AppIds, CLOSED, Entry};
+use crate::offsets::{Offset, Partition, TopicId};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogTail {
@@ -65,6 +66,14 @@ impl LogTail {
     /// Our latest commit's version.
     pub fn latest(&self) -> Option<u64> {
         self.entries.get(&Entry::Latest).and_then(|v| u64::try_from(*v).ok())
+    }
+
+    /// The next offset of every partition, under the topic id that it was recorded with. A closed topic has none.
+    pub fn progress(&self) -> impl Iterator<Item = (&TopicId, Partition, Offset)> {
+        self.entries.iter().filter_map(|(entry, last)| match entry {
+            Entry::Progress(topic, partition) if *last != CLOSED => Some((topic, *partition, last + 1)),
+            _ => None,
+        })
     }
 
     /// Takes in the commit after `self.version`.

@@ -10,15 +10,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use object_store::{Error, PutMode, PutOptions};
+use object_store::Error;
 use serde_json::json;
 
 use super::Table;
 use super::actions::{Metadata, OwnCommit, Txn};
-use super::commit::commit_info;
+use super::commit::{commit_info, put_if_absent};
 use super::load::failed;
 use super::log::LogTail;
-use super::names::{CLOSED, Entry, commit, commit_path};
+use super::names::{CLOSED, Entry, commit};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
 use crate::loss::{Cause, Loss, RowsRemoved, Standing};
@@ -68,20 +68,12 @@ impl Table {
             .acceptance(version, loss)
             .context("write a loss as JSON")
             .map_err(SinkError::Infrastructure)?;
-        let options = PutOptions {
-            mode: PutMode::Create,
-            ..PutOptions::default()
-        };
         failpoint!("lake.accept.before");
-        let put = self
-            .store
-            .objects()
-            .put_opts(&commit_path(version), body.into(), options)
-            .await;
+        let put = put_if_absent(&self.store, version, body).await;
         failpoint!("lake.accept.after");
         let refreshed = self.log.refresh(&self.store).await;
         match put {
-            Ok(_) => refreshed.map(drop),
+            Ok(()) => refreshed.map(drop),
             Err(Error::AlreadyExists { .. }) if self.losses()?.iter().any(|known| known.id == loss.id) => Ok(()),
             Err(error) => Err(failed(&self.store, "write", &commit(version), error)),
         }
@@ -89,10 +81,7 @@ impl Table {
 
     /// The topic whose offsets the progress counts; at most one is not closed.
     fn open_topic(&self) -> Option<TopicId> {
-        self.log.entries.iter().find_map(|(entry, last)| match entry {
-            Entry::Progress(topic, _) if *last != CLOSED => Some(topic.clone()),
-            _ => None,
-        })
+        self.log.progress().next().map(|(topic, ..)| topic.clone())
     }
 
     /// Where the table's rows end after it was restored to `version`. For the record only, so a log that no longer
@@ -183,9 +172,6 @@ pub fn losses(metadata: &Metadata) -> anyhow::Result<Vec<Loss>> {
 }
 
 fn progress(log: &LogTail, topic: &TopicId) -> Progress {
-    let of_topic = log.entries.iter().filter_map(|(entry, last)| match entry {
-        Entry::Progress(theirs, partition) if theirs == topic && *last != CLOSED => Some((*partition, last + 1)),
-        _ => None,
-    });
-    of_topic.collect()
+    let of_topic = log.progress().filter(|(theirs, ..)| *theirs == topic);
+    of_topic.map(|(_, partition, next)| (partition, next)).collect()
 }

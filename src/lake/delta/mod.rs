@@ -24,14 +24,13 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::Utc;
 use object_store::path::Path;
-use object_store::{PutMode, PutOptions};
 use serde_json::json;
 
 use self::actions::OwnCommit;
-use self::commit::commit_info;
+use self::commit::{commit_info, put_if_absent};
 use self::load::{failed, object_exists};
 use self::log::LogTail;
-use self::names::{AppIds, CLOSED, Entry, commit_path};
+use self::names::{AppIds, CLOSED, Entry};
 use self::spec::{TableSpec, plain_protocol};
 use super::store::Store;
 use crate::error::{Invariant, SinkError};
@@ -88,23 +87,17 @@ impl Table {
     pub fn recorded(&self, topic: &TopicId) -> Result<(TopicId, BTreeMap<Partition, Recorded>), SinkError> {
         let mut effective = topic.clone();
         let mut recorded = BTreeMap::new();
-        for (entry, last) in &self.log.entries {
-            let Entry::Progress(theirs, partition) = entry else {
-                continue;
-            };
-            if *last == CLOSED {
-                continue;
-            }
+        for (theirs, partition, next) in self.log.progress() {
             if theirs.is_known() && topic.is_known() && theirs != topic {
-                return Err(self.recreated(theirs, topic, *partition, last + 1).into());
+                return Err(self.recreated(theirs, topic, partition, next).into());
             }
             effective = theirs.clone();
-            let start = self.log.entries.get(&Entry::Start(theirs.clone(), *partition));
+            let start = self.log.entries.get(&Entry::Start(theirs.clone(), partition));
             let position = Recorded {
-                next: last + 1,
+                next,
                 start: start.map(|last| last + 1),
             };
-            recorded.insert(*partition, position);
+            recorded.insert(partition, position);
         }
         let closed = self.log.entries.values().any(|last| *last == CLOSED);
         if recorded.is_empty() && self.log.has_rows && !closed {
@@ -206,17 +199,13 @@ async fn create(store: &Store, spec: &TableSpec, app_ids: &AppIds) -> Result<Log
         json!({ "protocol": plain_protocol() }),
         json!({ "metaData": spec.metadata(now) }),
     );
-    let options = PutOptions {
-        mode: PutMode::Create,
-        ..PutOptions::default()
-    };
     failpoint!("lake.create.before");
-    let outcome = store.objects().put_opts(&commit_path(0), body.into(), options).await;
+    let outcome = put_if_absent(store, 0, body).await;
     failpoint!("lake.create.after");
     match (LogTail::load(store, app_ids).await?, outcome) {
         (Some(log), _) => Ok(log),
         (None, Err(error)) => Err(failed(store, "create", "version 0", error)),
-        (None, Ok(_)) => Err(SinkError::Infrastructure(anyhow::anyhow!(
+        (None, Ok(())) => Err(SinkError::Infrastructure(anyhow::anyhow!(
             "the table just created at {} cannot be seen",
             store.location()
         ))),

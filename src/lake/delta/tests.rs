@@ -12,6 +12,7 @@ use self::faulty::{Fault, Faulty};
 use super::Table;
 use super::actions::Add;
 use super::commit::{Move, Proposal};
+use super::names::CLOSED;
 use super::spec::TableSpec;
 use crate::error::SinkError;
 use crate::lake::split::tests::schema;
@@ -338,4 +339,19 @@ async fn a_table_begun_under_the_unknown_topic_id_keeps_it() {
     table.commit(&mut adoption).await.expect("adopts");
     let (effective, recorded) = table.recorded(&topic()).expect("goes on");
     assert_eq!((effective, recorded[&P0].next), (TopicId::unknown(), 4));
+}
+
+#[tokio::test]
+async fn a_closed_topic_id_keeps_no_partition_of_its_successor_from_beginning() {
+    let objects = Faulty::new();
+    let mut table = open(&objects).await;
+    let mut adoption = Proposal::adoption(&TopicId::unknown(), &Progress::from([(P0, 4)]));
+    table.commit(&mut adoption).await.expect("adopts");
+    let app_id = format!("affluent/shop/visits/{}/{P0}", TopicId::UNKNOWN);
+    let info = json!({"commitInfo": {"affluent": {"commit": "theirs", "actions": 2}}});
+    let closing = json!({"txn": {"appId": app_id, "version": CLOSED}});
+    objects.set(&log_file(2), &format!("{info}\n{closing}\n")).await;
+    let mut adoption = Proposal::adoption(&topic(), &Progress::from([(P1, 0)]));
+    assert_eq!(table.commit(&mut adoption).await.expect("adopts"), 3);
+    assert_eq!((next(&table, P0), next(&table, P1)), (None, Some(0)));
 }

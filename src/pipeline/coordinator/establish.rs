@@ -36,16 +36,22 @@ impl Coordinator {
                     None
                 }
                 Err(SinkError::Invariant(invariant)) => Some(StreamEnd::Stopped(invariant)),
-                Err(_) => self.establish_later(),
+                Err(_) => {
+                    self.establish_later();
+                    None
+                }
             },
             // Where a service failed it has put itself on the health board.
-            Err(SinkError::Lost { .. } | SinkError::Infrastructure(_)) => self.establish_later(),
+            Err(SinkError::Lost { .. } | SinkError::Infrastructure(_)) => {
+                self.establish_later();
+                None
+            }
         }
     }
 
-    fn establish_later(&mut self) -> Option<StreamEnd> {
+    /// Looks again after the backoff's next delay.
+    pub(super) fn establish_later(&mut self) {
         self.establish_at = Some(Instant::now() + self.backoff.next_delay());
-        None
     }
 
     /// An invariant is broken. Where it is a loss that a person has accepted, or one that another run recorded in
@@ -142,7 +148,7 @@ impl Coordinator {
         self.fetching.extend(from.keys());
         if from.len() < wanted.len() {
             // Partitions were added and the broker that answered does not know them yet.
-            self.establish_at = Some(Instant::now() + self.backoff.next_delay());
+            self.establish_later();
         }
         let (session, grant) = (self.session(), self.grant);
         self.wiring.source.send(Command::Fetch {

@@ -13,6 +13,7 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, serialize_to_bson};
 use super::MongoSink;
 use super::deployment::{Deployment, Transaction};
 use super::progress::{PROGRESS_COLLECTION, PassedOver, ProgressDocument};
+use super::transaction::number;
 use crate::error::SinkError;
 use crate::failpoint;
 use crate::loss::{Cause, Loss, Standing, Start};
@@ -88,11 +89,7 @@ impl<D: Deployment> MongoSink<D> {
                 .await?;
             }
         }
-        Ok(match reply.get("n") {
-            Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
-            Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
-            _ => 0,
-        })
+        Ok(number(&reply, "n"))
     }
 
     fn begun(&self, start: &Start, loss: &Loss, siblings: &BTreeMap<Partition, ProgressDocument>) -> Bson {

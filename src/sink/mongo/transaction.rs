@@ -238,7 +238,7 @@ fn compare_count(step: &Move, reply: &Document) -> Result<(), Outcome> {
 }
 
 /// A count in a reply, whichever number type the server chose.
-fn number(document: &Document, key: &str) -> u64 {
+pub(super) fn number(document: &Document, key: &str) -> u64 {
     match document.get(key) {
         Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
         Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),

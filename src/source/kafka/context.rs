@@ -132,9 +132,9 @@ const TOPIC_ID_FACILITY: &str = "METADATA";
 
 /// `… Topic sales changed id from AAAAAAAAAAAAAAAAAAAAAA to q83v-0QyT1uXo2Yk0a1bcA` → the latter.
 ///
-/// librdkafka goes on at the old offset when a topic is re-created with a longer log, as its source says itself
-/// ("FIXME: an offset reset must be triggered"), and tells nobody but its debug log. That line is written right
-/// before it starts to fetch by the new id.
+/// librdkafka goes on at the old offset when a topic is re-created with a longer log (its source notes that an offset
+/// reset is still to be triggered there), and tells nobody but its debug log. That line is written right before it
+/// starts to fetch by the new id.
 fn new_topic_id(message: &str) -> Option<TopicId> {
     let (_, rest) = message.rsplit_once(" changed id from ")?;
     let (_, id) = rest.split_once(" to ")?;
