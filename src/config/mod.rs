@@ -66,7 +66,7 @@ pub struct MongoConfig {
     pub database: String,
     /// Longest time a decoded record waits before it is sent.
     pub flush_interval: Duration,
-    /// Records per flush at most: bounds the transaction.
+    /// Records per flush at most. A transaction takes fewer where they touch many rollup documents.
     pub max_flush_rows: usize,
     /// Documents per insert command.
     pub insert_batch_rows: usize,

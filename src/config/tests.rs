@@ -69,8 +69,8 @@ fn without_a_file_the_defaults_describe_the_sample_shop() {
     assert_eq!(sales.rollups[2].every, Every::Day);
     assert_eq!(sales.rollups[0].measures["revenue"], Measure::Sum(7));
     assert_eq!(sales.max_record_bytes, 16 << 20);
-    assert_eq!(config.mongo.max_flush_rows, 20_000);
-    assert_eq!(config.lake.max_open_bytes, 256 << 20);
+    assert_eq!(config.mongo.max_flush_rows, 100_000);
+    assert_eq!(config.lake.max_open_bytes, 192 << 20);
     assert_eq!(config.limits.revoke_timeout, Duration::from_secs(10));
 }
 
@@ -89,9 +89,9 @@ fn the_resolved_defaults_read_like_a_file() {
     uri = "mongodb://127.0.0.1:27017/?replicaSet=rs0"
     database = "affluent"
     flush_interval = "500ms"
-    max_flush_rows = 20000
+    max_flush_rows = 100000
     insert_batch_rows = 2000
-    insert_concurrency = 2
+    insert_concurrency = 4
 
     [lake]
     enabled = true
@@ -99,7 +99,7 @@ fn the_resolved_defaults_read_like_a_file() {
     commit_interval = "1m"
     idle_interval = "10s"
     target_file_size = "128MiB"
-    max_open_size = "256MiB"
+    max_open_size = "192MiB"
 
     [http]
     enabled = true

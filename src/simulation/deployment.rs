@@ -9,7 +9,7 @@ use std::time::Duration;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 
-use super::mongod::{Mongod, Refusal};
+use super::mongod::{DUPLICATE_KEY, Mongod, Refusal};
 use super::operation::{Operation, Outcome};
 use super::world::{OwnerId, World};
 use crate::error::{Invariant, SinkError};
@@ -17,7 +17,6 @@ use crate::offsets::TopicId;
 use crate::sink::mongo::PROGRESS_COLLECTION;
 use crate::sink::mongo::deployment::{CallError, Deployment, Identity, ProgressDocument, Transaction};
 
-const DUPLICATE_KEY: i32 = 11000;
 const NOT_PRIMARY: i32 = 10107;
 const NO_SUCH_TRANSACTION: i32 = 251;
 const WRITE_CONCERN_FAILED: i32 = 64;
@@ -238,8 +237,8 @@ impl Transaction for SimulatedTransaction {
         let command = Document::try_from(&*command).expect("well formed");
         let operation = match command.get_str("update") {
             Ok(PROGRESS_COLLECTION) => Operation::TransactionProgress,
-            Ok(_) => Operation::TransactionRollup,
-            Err(_) => Operation::TransactionCount,
+            Err(_) if command.contains_key("aggregate") => Operation::TransactionCount,
+            Ok(_) | Err(_) => Operation::TransactionRollup,
         };
         let session = self.session;
         let act = move |mongo: &mut Mongod, outcome, chance| {

@@ -12,6 +12,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use crate::sink::mongo::PROGRESS_COLLECTION;
 
+pub(super) const DUPLICATE_KEY: i32 = 11000;
 const WRITE_CONFLICT: i32 = 112;
 const NO_SUCH_TRANSACTION: i32 = 251;
 
@@ -226,6 +227,8 @@ impl Mongod {
             Ok(self.count(session, collection, command))
         } else if let Ok(collection) = command.get_str("update") {
             self.update(session, collection, command)
+        } else if let Ok(collection) = command.get_str("insert") {
+            self.insert_new(session, collection, command)
         } else {
             panic!("a command that the simulation does not know: {command}")
         };
@@ -261,6 +264,25 @@ impl Mongod {
         let count = snapshot.ids(collection).filter(inside).count() as i32;
         let answer: Vec<Document> = (count > 0).then(|| doc! { "n": count }).into_iter().collect();
         doc! { "cursor": { "firstBatch": answer }, "ok": 1.0 }
+    }
+
+    /// Inserts documents; one that is there ends the transaction, and the reply names it.
+    fn insert_new(&mut self, session: u64, collection: &str, command: &Document) -> Result<Document, Refusal> {
+        let documents = command.get_array("documents").expect("has some");
+        for (index, document) in documents.iter().enumerate() {
+            let document = document.as_document().expect("a document");
+            let key = key(collection, document.get("_id"));
+            if self.seen(session, &key).is_some() {
+                self.abort(session);
+                let error = doc! { "index": index as i32, "code": DUPLICATE_KEY, "keyPattern": { "_id": 1 } };
+                return Ok(doc! { "n": index as i32, "writeErrors": [error], "ok": 1.0 });
+            }
+            self.lock(session, &key)?;
+            if let Some(Session::Open { writes, .. }) = self.sessions.get_mut(&session) {
+                writes.insert(key, document.clone());
+            }
+        }
+        Ok(doc! { "n": documents.len() as i32, "ok": 1.0 })
     }
 
     fn update(&mut self, session: u64, collection: &str, command: &Document) -> Result<Document, Refusal> {

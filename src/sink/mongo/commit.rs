@@ -6,16 +6,16 @@
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use bson::RawDocumentBuf;
 
 use super::deployment::Deployment;
 use super::insert::Inserter;
+use super::statements::Statements;
 use super::transaction::{Move, Outcome, Plan};
-use super::{MongoSink, buffer, statements};
+use super::{MongoSink, buffer};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
 use crate::offsets::{Partition, Progress, RecordId, TopicId};
-use crate::rollup;
+use crate::rollup::{self, Increment};
 use crate::sink::CommitSummary;
 
 /// Tries of one transaction, and rounds of inserting what was found missing, before the commit gives the error
@@ -48,9 +48,8 @@ impl<D: Deployment> MongoSink<D> {
     pub(super) async fn commit_buffer(&mut self) -> Result<CommitSummary, SinkError> {
         let mut summary = CommitSummary::default();
         self.resolve_doubt(&mut summary).await?;
-        let mut max_rows = self.config.max_flush_rows.max(1);
         while !self.buffer.is_empty() {
-            let pieces = self.buffer.portion(max_rows);
+            let pieces = self.buffer.portion(self.portion.rows());
             match self.store(pieces, &mut summary).await? {
                 Portion::Stored => self.buffer.drop_front(pieces),
                 Portion::TooLong(error) => {
@@ -58,8 +57,8 @@ impl<D: Deployment> MongoSink<D> {
                     if rows <= 1 {
                         return Err(error);
                     }
-                    max_rows = rows / 2;
-                    tracing::warn!(rows, max_rows, %error, "transaction too long for the server, halving it");
+                    self.portion.too_long(rows);
+                    tracing::warn!(rows, %error, "transaction too long for the server, halving it");
                 }
             }
         }
@@ -91,14 +90,15 @@ impl<D: Deployment> MongoSink<D> {
 
         let started = Instant::now();
         self.insert(pieces, &target, summary).await?;
-        let updates = self.updates(&batches)?;
+        let increments = self.increments(&batches)?;
         let inserted = Instant::now();
         summary.write_time += inserted - started;
 
-        let ended = self.transact(pieces, &target, &batches, &updates, summary).await?;
+        let ended = self.transact(pieces, &target, &batches, &increments, summary).await?;
         summary.commit_time += inserted.elapsed();
         if matches!(ended, Portion::Stored) {
             summary.rows += rows as u64;
+            self.portion.learn(rows, increments.iter().map(Vec::len).sum());
             self.advance(&target, summary);
         }
         Ok(ended)
@@ -156,15 +156,21 @@ impl<D: Deployment> MongoSink<D> {
         .into())
     }
 
-    fn updates(&self, batches: &[RecordBatch]) -> Result<Vec<RawDocumentBuf>, SinkError> {
-        let increments = rollup::increments(&self.rollups, batches).map_err(|overflow| {
+    fn increments(&self, batches: &[RecordBatch]) -> Result<Vec<Vec<Increment>>, SinkError> {
+        rollup::increments(&self.rollups, batches).map_err(|overflow| {
             let choices = "correct the records at their source, or take that measure out of the rollup";
-            SinkError::from(Invariant::new(overflow.to_string(), choices))
-        })?;
-        let commands = self.rollups.iter().zip(&increments);
-        Ok(commands
-            .flat_map(|(rollup, increments)| statements::commands(rollup, increments))
-            .collect())
+            Invariant::new(overflow.to_string(), choices).into()
+        })
+    }
+
+    /// `guess`: buckets that are not known are taken for new.
+    fn statements(&self, increments: &[Vec<Increment>], guess: bool) -> Statements {
+        let mut statements = Statements::default();
+        for (number, (rollup, increments)) in self.rollups.iter().zip(increments).enumerate() {
+            let is_new = |key| guess && self.buckets.is_new(key);
+            statements.add(number, rollup, increments, is_new);
+        }
+        statements
     }
 
     /// Runs the transaction until its outcome is known.
@@ -173,10 +179,11 @@ impl<D: Deployment> MongoSink<D> {
         pieces: usize,
         target: &Progress,
         batches: &[RecordBatch],
-        updates: &[RawDocumentBuf],
+        increments: &[Vec<Increment>],
         summary: &mut CommitSummary,
     ) -> Result<Portion, SinkError> {
         let moves = self.moves(target, batches);
+        let mut statements = self.statements(increments, true);
         let mut pause = FIRST_PAUSE;
         let mut last = None;
         for attempt in 0..TRIES {
@@ -190,7 +197,7 @@ impl<D: Deployment> MongoSink<D> {
                 deployment: &self.deployment,
                 collection: &self.collection,
                 moves: &moves,
-                updates,
+                rollups: &statements.commands,
             };
             let outcome = plan.run().await;
             if !matches!(outcome, Outcome::Committed | Outcome::Unknown(_)) {
@@ -198,12 +205,19 @@ impl<D: Deployment> MongoSink<D> {
                 self.in_doubt = doubted;
             }
             let error = match outcome {
-                Outcome::Committed => return Ok(Portion::Stored),
+                Outcome::Committed => {
+                    self.buckets.stored(&statements.keys, statements.guessed);
+                    return Ok(Portion::Stored);
+                }
                 Outcome::TooLong(error) => return Ok(Portion::TooLong(error)),
                 Outcome::Failed(error) => return Err(error),
                 Outcome::Retry(error) => {
                     if attempt == CONFLICTS_BORNE {
                         self.deployment.end_abandoned().await;
+                    }
+                    if statements.guessed {
+                        self.buckets.mistaken();
+                        statements = self.statements(increments, false);
                     }
                     error
                 }

@@ -11,6 +11,7 @@
 //! the progress it builds on with it.
 
 mod abandoned;
+mod buckets;
 mod buffer;
 mod collections;
 mod commit;
@@ -20,6 +21,7 @@ mod element;
 mod error;
 mod insert;
 mod loss;
+mod portion;
 mod progress;
 mod statements;
 mod topology;
@@ -27,10 +29,14 @@ mod transaction;
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
+
+use self::buckets::KnownBuckets;
 use self::buffer::{Buffer, Gap};
 use self::deployment::{Deployment, Server};
 use self::document::Encoder;
 use self::error::DUPLICATE_KEY;
+use self::portion::PortionSize;
 use self::progress::Identity;
 pub use self::progress::{PROGRESS_COLLECTION, ProgressDocument, State, read_progress};
 use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
@@ -41,6 +47,7 @@ use crate::failpoint;
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Offset, Partition, Progress, TopicId};
 use crate::rollup::Rollup;
+use crate::schema::StreamSchema;
 
 /// One stream's MongoDB side.
 pub struct MongoSink<D = Server> {
@@ -51,6 +58,8 @@ pub struct MongoSink<D = Server> {
     encoder: Encoder,
     id_index: usize,
     rollups: Vec<Rollup>,
+    buckets: KnownBuckets,
+    portion: PortionSize,
     collections_ready: bool,
     /// The stream's progress documents as last read: what a transaction must find unchanged.
     known: BTreeMap<Partition, ProgressDocument>,
@@ -82,6 +91,8 @@ impl<D: Deployment> MongoSink<D> {
             encoder: Encoder::new(&stream.schema),
             id_index,
             rollups: stream.rollups.iter().map(|r| Rollup::new(r, &stream.schema)).collect(),
+            buckets: KnownBuckets::default(),
+            portion: PortionSize::new(stream.mongo.max_flush_rows),
             collections_ready: false,
             known: BTreeMap::new(),
             committed: Progress::new(),
@@ -231,6 +242,7 @@ impl<D: Deployment> Sink for MongoSink<D> {
             rows: self.buffer.rows() as u64,
             bytes: self.buffer.bytes() as u64,
             moved: !self.buffer.is_empty(),
+            full: false,
         }
     }
 
@@ -255,6 +267,16 @@ impl<D: Deployment> Sink for MongoSink<D> {
             self.committed.remove(partition);
             self.tips.remove(partition);
         }
+    }
+}
+
+/// Appends the documents of `rows` one behind the other, as they are inserted, without the commands around them: for
+/// the benchmarks.
+pub fn documents(schema: &StreamSchema, rows: &RecordBatch, buffer: &mut Vec<u8>) {
+    let encoder = Encoder::new(schema);
+    let rows = encoder.rows(rows);
+    for row in 0..rows.ids().len() {
+        rows.append(row, buffer);
     }
 }
 

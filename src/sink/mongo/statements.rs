@@ -1,12 +1,15 @@
-//! Rollup increments as update commands.
+//! Rollup increments as insert and update commands.
 //!
 //! Owns: the form of a rollup document (`_id: {t, dimensions…}`, the same flat, then the measures) and of the
-//! upserts that keep it current.
-//! Does not own: computing increments (`rollup`), the transaction they run in (`transaction`).
+//! statements that keep it current: an insert where the bucket is taken for new, else an upsert.
+//! Does not own: computing increments (`rollup`), which buckets are new (`buckets`), the transaction they run in
+//! (`transaction`).
 
 use bson::RawDocumentBuf;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::element::{self, kind};
+use super::buckets::BucketKey;
+use super::element::{self, Open, kind};
 use crate::rollup::{Increment, Operator, Output, Rollup, Value};
 
 /// A command is cut at this many statements or bytes (the server takes 100,000 and 16 MiB): small enough that
@@ -17,45 +20,118 @@ const MAX_BYTES: usize = 4 << 20;
 /// The field of the bucket's start.
 const START: &str = "t";
 
-/// The update commands for one rollup's increments, in their order.
-pub(super) fn commands(rollup: &Rollup, increments: &[Increment]) -> Vec<RawDocumentBuf> {
-    let mut commands = Vec::new();
-    let mut rest = increments;
-    while !rest.is_empty() {
-        let (command, taken) = command(rollup, rest);
-        commands.push(command);
-        rest = &rest[taken..];
-    }
-    commands
+/// What one transaction does to the rollups.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    pub commands: Vec<RawDocumentBuf>,
+    /// The buckets touched.
+    pub keys: Vec<BucketKey>,
+    /// Some buckets are inserted: should one of them be there already, the transaction fails.
+    pub guessed: bool,
 }
 
-fn command(rollup: &Rollup, increments: &[Increment]) -> (RawDocumentBuf, usize) {
-    let mut bytes = Vec::new();
-    let command = element::open(&mut bytes);
-    element::name(&mut bytes, kind::STRING, "update");
-    element::text(&mut bytes, &rollup.name);
-    element::name(&mut bytes, kind::ARRAY, "updates");
-    let updates = element::open(&mut bytes);
-    let mut taken = 0;
-    for increment in increments {
-        element::index(&mut bytes, kind::DOCUMENT, taken);
-        statement(&mut bytes, rollup, increment);
-        taken += 1;
-        if taken == MAX_STATEMENTS || bytes.len() > MAX_BYTES {
-            break;
+impl Statements {
+    /// Adds one rollup's increments, in their order; those of which `is_new` holds as inserts.
+    pub fn add(
+        &mut self,
+        number: usize,
+        rollup: &Rollup,
+        increments: &[Increment],
+        is_new: impl Fn(BucketKey) -> bool,
+    ) {
+        let mut inserts = Command::new("insert", "documents", &rollup.name);
+        let mut updates = Command::new("update", "updates", &rollup.name);
+        let mut key = Vec::new();
+        for increment in increments {
+            key.clear();
+            write_key(&mut key, rollup, increment);
+            let hash = xxh3_64_with_seed(&key, number as u64);
+            self.keys.push(hash);
+            if is_new(hash) {
+                self.guessed = true;
+                inserts.push(&mut self.commands, |bytes| document(bytes, rollup, increment, &key));
+            } else {
+                updates.push(&mut self.commands, |bytes| upsert(bytes, rollup, increment, &key));
+            }
+        }
+        inserts.end(&mut self.commands);
+        updates.end(&mut self.commands);
+    }
+}
+
+/// Commands of one kind for one collection, cut where they become large.
+struct Command<'a> {
+    name: &'a str,
+    array: &'a str,
+    collection: &'a str,
+    bytes: Vec<u8>,
+    /// Of the command, and of its array.
+    open: Option<(Open, Open)>,
+    statements: usize,
+}
+
+impl<'a> Command<'a> {
+    fn new(name: &'a str, array: &'a str, collection: &'a str) -> Self {
+        Self {
+            name,
+            array,
+            collection,
+            bytes: Vec::new(),
+            open: None,
+            statements: 0,
         }
     }
-    element::close(&mut bytes, updates);
-    element::close(&mut bytes, command);
-    let command = RawDocumentBuf::from_bytes(bytes).expect("open and close frame a document");
-    (command, taken)
+
+    fn push(&mut self, commands: &mut Vec<RawDocumentBuf>, content: impl FnOnce(&mut Vec<u8>)) {
+        if self.open.is_none() {
+            self.open = Some(self.begin());
+        }
+        element::index(&mut self.bytes, kind::DOCUMENT, self.statements);
+        let statement = element::open(&mut self.bytes);
+        content(&mut self.bytes);
+        element::close(&mut self.bytes, statement);
+        self.statements += 1;
+        if self.statements == MAX_STATEMENTS || self.bytes.len() > MAX_BYTES {
+            self.end(commands);
+        }
+    }
+
+    fn begin(&mut self) -> (Open, Open) {
+        let command = element::open(&mut self.bytes);
+        element::name(&mut self.bytes, kind::STRING, self.name);
+        element::text(&mut self.bytes, self.collection);
+        element::name(&mut self.bytes, kind::ARRAY, self.array);
+        (command, element::open(&mut self.bytes))
+    }
+
+    fn end(&mut self, commands: &mut Vec<RawDocumentBuf>) {
+        let Some((command, array)) = self.open.take() else {
+            return;
+        };
+        element::close(&mut self.bytes, array);
+        element::close(&mut self.bytes, command);
+        let bytes = std::mem::take(&mut self.bytes);
+        commands.push(RawDocumentBuf::from_bytes(bytes).expect("open and close frame a document"));
+        self.statements = 0;
+    }
 }
 
-/// `{q: {_id: {…}}, u: {$inc: …, $min: …, $max: …, $setOnInsert: …}, upsert: true}`
-fn statement(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment) {
-    let statement = element::open(bytes);
+/// `_id: {…}, …, measures`: what an upsert would make of nothing.
+fn document(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment, key: &[u8]) {
+    embedded(bytes, "_id", |bytes| bytes.extend_from_slice(key));
+    bytes.extend_from_slice(key);
+    let measured = rollup.outputs.iter().zip(&increment.measures);
+    for (output, value) in measured {
+        if let Some(value) = value {
+            field(bytes, &output.name, value);
+        }
+    }
+}
+
+/// `q: {_id: {…}}, u: {$inc: …, $min: …, $max: …, $setOnInsert: …}, upsert: true`
+fn upsert(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment, key: &[u8]) {
     embedded(bytes, "q", |bytes| {
-        embedded(bytes, "_id", |bytes| key(bytes, rollup, increment))
+        embedded(bytes, "_id", |bytes| bytes.extend_from_slice(key))
     });
     embedded(bytes, "u", |bytes| {
         for (operator, name) in [
@@ -71,11 +147,10 @@ fn statement(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment) {
                 });
             }
         }
-        embedded(bytes, "$setOnInsert", |bytes| key(bytes, rollup, increment));
+        embedded(bytes, "$setOnInsert", |bytes| bytes.extend_from_slice(key));
     });
     element::name(bytes, kind::BOOLEAN, "upsert");
     bytes.push(1);
-    element::close(bytes, statement);
 }
 
 type Measured<'a> = (&'a str, &'a Value);
@@ -94,7 +169,8 @@ fn embedded(bytes: &mut Vec<u8>, name: &str, content: impl FnOnce(&mut Vec<u8>))
     element::close(bytes, document);
 }
 
-fn key(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment) {
+/// The elements of a bucket's key: its start and its dimensions.
+fn write_key(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment) {
     field(bytes, START, &Value::Instant(increment.start));
     for (name, value) in rollup.dimensions.iter().zip(&increment.dimensions) {
         field(bytes, name, value);
@@ -182,6 +258,12 @@ mod tests {
         Rollup::new(&config, &schema)
     }
 
+    fn statements(increments: &[Increment], is_new: impl Fn(BucketKey) -> bool) -> Statements {
+        let mut statements = Statements::default();
+        statements.add(0, &rollup(), increments, is_new);
+        statements
+    }
+
     fn increment(site: Value, amount: Option<i128>) -> Increment {
         let amount = amount.map(|unscaled| Value::Decimal { unscaled, scale: 2 });
         Increment {
@@ -197,7 +279,7 @@ mod tests {
             increment(Value::Text("a".into()), Some(150)),
             increment(Value::Null, None),
         ];
-        let commands = commands(&rollup(), &increments);
+        let commands = statements(&increments, |_| false).commands;
         let command: Document = commands[0].as_ref().try_into().expect("well formed");
         let amount = Bson::Decimal128("1.50".parse().expect("a decimal"));
         let key = doc! { "t": DateTime::from_millis(1), "site": "a" };
@@ -229,11 +311,43 @@ mod tests {
     #[test]
     fn many_increments_are_cut_into_commands_without_losing_one() {
         let increments = vec![increment(Value::Null, None); 2 * MAX_STATEMENTS + 1];
-        let counts: Vec<usize> = commands(&rollup(), &increments)
-            .iter()
+        let counts: Vec<usize> = (statements(&increments, |_| false).commands.iter())
             .map(|c| c.get_array("updates").expect("there").into_iter().count())
             .collect();
         assert_eq!(counts, [MAX_STATEMENTS, MAX_STATEMENTS, 1]);
-        assert!(commands(&rollup(), &[]).is_empty());
+        assert!(statements(&[], |_| true).commands.is_empty());
+    }
+
+    #[test]
+    fn a_new_bucket_is_inserted_as_the_document_that_an_upsert_would_make() {
+        let increments = [
+            increment(Value::Text("a".into()), Some(150)),
+            increment(Value::Text("b".into()), None),
+        ];
+        let new = statements(&increments[..1], |_| true);
+        let command: Document = new.commands[0].as_ref().try_into().expect("well formed");
+        let amount = Bson::Decimal128("1.50".parse().expect("a decimal"));
+        let expected = doc! {
+            "insert": "r",
+            "documents": [{
+                "_id": { "t": DateTime::from_millis(1), "site": "a" },
+                "t": DateTime::from_millis(1),
+                "site": "a",
+                "last": DateTime::from_millis(-1),
+                "least": amount.clone(),
+                "n": 3i64,
+                "total": amount,
+            }],
+        };
+        assert_eq!((new.commands.len(), command, new.guessed), (1, expected, true));
+
+        let mixed = statements(&increments, |key| key != new.keys[0]);
+        let names: Vec<String> = (mixed.commands.iter())
+            .map(|c| c.into_iter().next().expect("there").expect("readable").0.to_string())
+            .collect();
+        assert_eq!(
+            (names, mixed.keys.len()),
+            (vec!["insert".to_owned(), "update".to_owned()], 2)
+        );
     }
 }

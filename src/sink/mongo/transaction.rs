@@ -4,7 +4,7 @@
 //! Does not own: what follows from an outcome — insert again, re-read, halve (`commit`).
 //!
 //! ```text
-//!  compare-and-set of every partition's progress ─▶ count the documents ─▶ rollup upserts ─▶ commit
+//!  compare-and-set of every partition's progress ─▶ count the documents ─▶ add to the rollups ─▶ commit
 //!        │ not all match                                 │ not as many         │ error           │ no answer
 //!        ▼                                               ▼                     ▼                 ▼
 //!      Fenced                                        Miscounted        Retry / TooLong / …    Unknown
@@ -22,7 +22,7 @@ use super::error::{CallError, DUPLICATE_KEY, WriteError};
 use super::progress::{PROGRESS_COLLECTION, ProgressDocument};
 use crate::error::SinkError;
 use crate::failpoint;
-use crate::offsets::{Offset, Partition, RecordId};
+use crate::offsets::{Offset, Partition, RECORDS_PROGRESS, RecordId};
 
 /// How often `commitTransaction` is sent again while its outcome stays unknown, before progress is re-read.
 const COMMIT_TRIES: usize = 3;
@@ -64,7 +64,8 @@ pub(super) struct Plan<'a, D> {
     pub deployment: &'a D,
     pub collection: &'a str,
     pub moves: &'a [Move],
-    pub updates: &'a [RawDocumentBuf],
+    /// Inserts and updates of rollup documents.
+    pub rollups: &'a [RawDocumentBuf],
 }
 
 /// How one try ended.
@@ -93,6 +94,9 @@ impl<D: Deployment> Plan<'_, D> {
     /// Tries the transaction once.
     pub async fn run(&self) -> Outcome {
         let began = Instant::now();
+        if !RECORDS_PROGRESS && self.rollups.is_empty() {
+            return Outcome::Committed;
+        }
         failpoint!("mongo.txn.before");
         let mut transaction = match self.deployment.begin().await {
             Ok(transaction) => transaction,
@@ -109,6 +113,18 @@ impl<D: Deployment> Plan<'_, D> {
     }
 
     async fn body(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
+        if RECORDS_PROGRESS {
+            self.move_progress(transaction, began).await?;
+        }
+        for command in self.rollups {
+            let reply = transaction.run(command.clone()).await;
+            let reply = reply.map_err(|error| judge(error, "add to a rollup", began))?;
+            refused(&reply, "add to a rollup")?;
+        }
+        Ok(())
+    }
+
+    async fn move_progress(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
         let failed = |attempted: &'static str| move |error| judge(error, attempted, began);
 
         let reply = transaction.run(raw(&self.compare_and_set())).await;
@@ -122,12 +138,6 @@ impl<D: Deployment> Plan<'_, D> {
             let Some(count) = self.count(step) else { continue };
             let reply = transaction.run(raw(&count)).await;
             compare_count(step, &reply.map_err(failed("count the documents"))?)?;
-        }
-
-        for update in self.updates {
-            let reply = transaction.run(update.clone()).await;
-            let reply = reply.map_err(failed("update a rollup"))?;
-            refused(&reply, "update a rollup")?;
         }
         Ok(())
     }
@@ -200,7 +210,7 @@ fn judge(error: CallError, attempted: &'static str, began: Instant) -> Outcome {
         }
         Some(NO_SUCH_TRANSACTION) if began.elapsed() > LIFETIME_SUSPECTED => Outcome::TooLong(error),
         _ if evicted => Outcome::TooLong(error),
-        // Two owners upserting the same rollup document: the second one finds it on its next try.
+        // A bucket taken for new was there, or two owners began it together: the next try upserts.
         Some(DUPLICATE_KEY) => Outcome::Retry(error),
         _ if transient => Outcome::Retry(error),
         _ => Outcome::Failed(error),
