@@ -3,8 +3,9 @@
 //! Owns: the writer's settings, and when Arrow becomes Parquet. A backfill has thousands of partitions open
 //! at once, and an open `ArrowWriter` costs hundreds of kilobytes before its first row; so rows wait as
 //! Arrow until [`ENCODE_BYTES`] of them are there, and most partitions are encoded only when they close.
-//! Does not own: which partition a row belongs to (`split`), when a file closes (`sink::lake`).
+//! Does not own: which partition a row belongs to (`split`), when a file closes (`open`).
 
+use std::io;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use object_store::PutPayload;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -23,11 +25,16 @@ use super::stats::file_stats;
 use crate::schema::ID_COLUMN;
 
 /// Arrow bytes of one partition that are encoded together: enough rows for the encoders to work at full
-/// speed, little enough that a few hundred partitions fit the memory.
+/// speed, little enough that dozens of partitions fit the memory; of a backfill's thousands each has less.
 pub const ENCODE_BYTES: usize = 4 << 20;
 
 /// Rows per row group: the unit in which readers skip and parallelize, and in which we hold pages.
 const ROW_GROUP_ROWS: usize = 512 << 10;
+/// …and encoded bytes: wide rows must not make the encoders hold gigabytes.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+/// Slices of one partition that wait side by side. More are put together: each column of a slice has buffers of
+/// its own, which outweigh a few rows.
+const MAX_SLICES: usize = 16;
 
 /// A file in the making.
 pub struct PartitionWriter {
@@ -35,17 +42,39 @@ pub struct PartitionWriter {
     properties: Arc<WriterProperties>,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
-    writer: Option<ArrowWriter<Vec<u8>>>,
+    writer: Option<ArrowWriter<Blocks>>,
     rows: u64,
 }
 
 /// A finished file that has no place yet.
 #[derive(Clone, Debug)]
 pub struct EncodedFile {
-    pub bytes: Bytes,
+    pub payload: PutPayload,
+    size: u64,
     pub rows: u64,
     /// `add.stats`.
     pub stats: String,
+}
+
+impl EncodedFile {
+    pub fn new(payload: PutPayload, rows: u64, stats: String) -> Self {
+        let size = payload.content_length() as u64;
+        Self {
+            payload,
+            size,
+            rows,
+            stats,
+        }
+    }
+
+    /// Bytes of the file, also after they have been let go.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn let_go(&mut self) {
+        self.payload = PutPayload::new();
+    }
 }
 
 impl PartitionWriter {
@@ -67,6 +96,10 @@ impl PartitionWriter {
         self.waiting.push(rows);
         if self.waiting_bytes >= ENCODE_BYTES {
             self.encode()?;
+        } else if self.waiting.len() > MAX_SLICES {
+            let whole = concat_batches(&self.schema, &self.waiting)?;
+            self.waiting_bytes = whole.get_array_memory_size();
+            self.waiting = vec![whole];
         }
         Ok(())
     }
@@ -97,12 +130,9 @@ impl PartitionWriter {
         };
         let metadata = writer.finish()?;
         let stats = file_stats(&self.schema, &metadata);
-        Ok(EncodedFile {
-            // `into_inner` would finish a second time, which is an error.
-            bytes: std::mem::take(writer.inner_mut()).into(),
-            rows: self.rows,
-            stats,
-        })
+        // `into_inner` would finish a second time, which is an error.
+        let payload = mem::take(writer.inner_mut()).into_payload();
+        Ok(EncodedFile::new(payload, self.rows, stats))
     }
 
     fn encode(&mut self) -> Result<(), ParquetError> {
@@ -123,12 +153,45 @@ impl PartitionWriter {
         }
     }
 
-    fn start(&self) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+    fn start(&self) -> Result<ArrowWriter<Blocks>, ParquetError> {
         let options = ArrowWriterOptions::new()
             .with_properties(self.properties.as_ref().clone())
             // The Parquet types say it all; a kilobyte of Arrow schema would outweigh a small file's rows.
             .with_skip_arrow_metadata(true);
-        ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options)
+        ArrowWriter::try_new_with_options(Blocks::default(), Arc::clone(&self.schema), options)
+    }
+}
+
+/// Encoded bytes as they come. One growing vector would hold up to twice what it has, three times while it moves.
+#[derive(Debug, Default)]
+struct Blocks(Vec<Vec<u8>>);
+
+impl Blocks {
+    /// Most files are small, so blocks begin small.
+    const SMALLEST: usize = 8 << 10;
+    const LARGEST: usize = 1 << 20;
+
+    fn into_payload(self) -> PutPayload {
+        self.0.into_iter().map(Bytes::from).collect()
+    }
+}
+
+impl io::Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = |block: &Vec<u8>| block.capacity() - block.len();
+        if self.0.last().is_none_or(|block| room(block) == 0) {
+            let last = self.0.last().map_or(0, Vec::capacity);
+            let size = (2 * last).clamp(Self::SMALLEST, Self::LARGEST);
+            self.0.push(Vec::with_capacity(size));
+        }
+        let block = self.0.last_mut().expect("pushed where there was none");
+        let taken = bytes.len().min(room(block));
+        block.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -140,6 +203,7 @@ pub fn properties() -> Arc<WriterProperties> {
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         // Ids are all different and ascend: a dictionary would be built only to be thrown away, differences
         // take a byte or two.
         .set_column_dictionary_enabled(id.clone(), false)
@@ -167,7 +231,7 @@ mod tests {
     }
 
     fn read(file: &EncodedFile, schema: &SchemaRef) -> RecordBatch {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone())
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.payload.clone()))
             .expect("opens")
             .build();
         let batches: Vec<_> = reader.expect("builds").map(|b| b.expect("reads")).collect();

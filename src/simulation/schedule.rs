@@ -362,7 +362,7 @@ fn stream(dice: &mut Dice) -> StreamConfig {
             commit_interval: Duration::ZERO,
             idle_interval: Duration::ZERO,
             target_file_bytes: dice.one_of(&[1, 1 << 20]),
-            max_open_bytes: 1 << 20,
+            max_open_bytes: dice.one_of(&[1, 4 << 10, 1 << 20]),
             storage: Default::default(),
         },
     }

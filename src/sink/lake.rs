@@ -1,30 +1,25 @@
 //! The lake sink: rows become Parquet files by partition, files and progress become one Delta commit.
 //!
-//! Owns: what is open, closed and uploaded between two commits, and the order close → upload → commit.
-//! Does not own: how rows are split and encoded, the table's log (`lake`), when to commit (`sink::driver`).
+//! Owns: what was taken since the last commit, and the order close → upload → commit.
+//! Does not own: how rows become files and get into the store, the table's log (`lake`), when to commit
+//! (`sink::driver`).
 //!
 //! ```text
-//!  write ─ split ─▶ open writers ──(target size, or commit)──▶ closed ─ upload ─▶ uploaded ─┐
-//!                                                                                            ▼
-//!  commit: close all ─▶ upload all ─▶ proposal { files, expected → target } ─▶ Table::commit
+//!  write ─▶ open files ──(target size, memory, or commit)──▶ closed ─▶ uploads, in the background ─┐
+//!                                                                                                    ▼
+//!  commit: close one after the other, uploads going on ─▶ all stored ─▶ proposal { files, expected → target }
+//!                                                                                     ─▶ Table::commit
 //! ```
 //!
 //! A proposal is kept over retries: it remembers that an outcome is unknown. Uploaded files of a commit that
 //! was given up are left to VACUUM; whether they were committed after all is not ours to know.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
-use chrono::Utc;
-use futures::{StreamExt as _, stream};
-use object_store::path::Path;
-use object_store::{ObjectStoreExt as _, PutPayload};
-use parquet::file::properties::WriterProperties;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::warn;
 
@@ -37,53 +32,31 @@ use crate::lake::delta::Table;
 use crate::lake::delta::actions::Add;
 use crate::lake::delta::commit::{Move, Proposal};
 use crate::lake::delta::spec::TableSpec;
-use crate::lake::layout::{PartitionValues, file_name, file_path, log_path, partition_path};
-use crate::lake::parquet::{EncodedFile, PartitionWriter, properties};
-use crate::lake::split::{PartitionIndex, Splitter};
+use crate::lake::layout::log_path;
+use crate::lake::open::{ClosedFile, OpenFiles};
 use crate::lake::store::Store;
+use crate::lake::upload::{StoredFile, Uploads};
 use crate::loss::{Loss, Standing};
+use crate::memory::OpenShare;
 use crate::offsets::{Offset, Partition, Progress, RecordId, TopicId};
-
-/// Files uploaded at a time: hides the latency of a store without crowding the network.
-const UPLOADS_IN_FLIGHT: usize = 4;
 
 /// One stream's lake side.
 pub struct LakeSink {
     table: Table,
-    splitter: Splitter,
-    properties: Arc<WriterProperties>,
     partition_columns: Vec<String>,
     id_index: usize,
-    target_file_bytes: u64,
+    open_share: OpenShare,
     /// The topic id under which progress is recorded.
     topic: TopicId,
     /// Owned partitions: stored progress, as far as we know.
     committed: Progress,
     /// Owned partitions: stored progress plus what was written since.
     tips: Progress,
-    open: BTreeMap<PartitionIndex, PartitionWriter>,
-    closed: Vec<ClosedFile>,
-    uploaded: Vec<UploadedFile>,
-    /// The last upload failed: the next one is the commit's, which is repeated with a pause.
-    upload_failed: bool,
+    open: OpenFiles,
+    uploads: Uploads,
     rows: u64,
     /// Being committed, perhaps with an unknown outcome.
     proposal: Option<Proposal>,
-}
-
-/// Encoded, not yet in the store.
-#[derive(Clone)]
-struct ClosedFile {
-    path: String,
-    values: PartitionValues,
-    file: EncodedFile,
-}
-
-/// In the store, not yet in the log.
-struct UploadedFile {
-    path: String,
-    add: Add,
-    since: Instant,
 }
 
 impl LakeSink {
@@ -98,23 +71,29 @@ impl LakeSink {
     pub(crate) async fn on(store: Store, job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let spec = TableSpec::new(job, &stream.name, &stream.topic, &stream.schema);
         let partition_columns = spec.partition_columns.clone();
+        let table = Table::open_or_create(store, spec).await?;
         Ok(Self {
-            table: Table::open_or_create(store, spec).await?,
-            splitter: Splitter::new(&stream.schema),
-            properties: properties(),
+            open: OpenFiles::new(&stream.schema, partition_columns.clone(), stream.lake.target_file_bytes),
+            uploads: Uploads::new(table.store().objects().clone()),
+            table,
             partition_columns,
             id_index: stream.schema.id_index(),
-            target_file_bytes: stream.lake.target_file_bytes,
+            open_share: OpenShare::whole(stream.lake.max_open_bytes),
             topic: TopicId::unknown(),
             committed: Progress::new(),
             tips: Progress::new(),
-            open: BTreeMap::new(),
-            closed: Vec::new(),
-            uploaded: Vec::new(),
-            upload_failed: false,
             rows: 0,
             proposal: None,
         })
+    }
+
+    /// With its open files accounted among those of other streams.
+    pub fn sharing(self, open_share: OpenShare) -> Self {
+        Self { open_share, ..self }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.open.held_bytes() + self.uploads.bytes()
     }
 
     /// The rows this sink does not hold yet. Almost always all of them: only a sink that is ahead of the other
@@ -139,77 +118,26 @@ impl LakeSink {
         filter_record_batch(&batch.rows, &mask).expect("one mask bit per row")
     }
 
-    /// Splits and encodes; processor work.
-    fn take_rows(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
-        let parts = self
-            .splitter
-            .split(std::slice::from_ref(rows))
-            .context("cannot split rows by partition")?;
-        for (partition, rows) in parts {
-            let schema = self.splitter.data_schema();
-            let writer = self
-                .open
-                .entry(partition)
-                .or_insert_with(|| PartitionWriter::new(schema, &self.properties));
-            writer.push(rows).context("cannot encode Parquet")?;
-            if writer.encoded_bytes() >= self.target_file_bytes {
-                self.close(partition)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, partition: PartitionIndex) -> anyhow::Result<()> {
-        let Some(writer) = self.open.remove(&partition) else {
-            return Ok(());
-        };
-        let values = self.splitter.values(partition);
-        let file = writer.close().context("cannot encode Parquet")?;
-        let path = file_path(&partition_path(&self.partition_columns, &values), &file_name());
-        self.closed.push(ClosedFile { path, values, file });
-        Ok(())
-    }
-
-    fn close_all(&mut self) -> anyhow::Result<()> {
-        while let Some((&partition, _)) = self.open.first_key_value() {
-            self.close(partition)?;
-        }
-        Ok(())
-    }
-
-    /// Uploads what is closed; what did not make it stays for the next try.
-    async fn upload(&mut self) -> Result<(), SinkError> {
-        if self.closed.is_empty() {
+    /// Closes every file and stores it: while one is on its way the next is encoded.
+    async fn store_all(&mut self) -> Result<(), SinkError> {
+        if self.open.is_empty() && self.uploads.is_idle() {
             return Ok(());
         }
         failpoint!("lake.upload.before");
-        let objects = self.table.store().objects();
-        let puts = std::mem::take(&mut self.closed).into_iter().map(|closed| async move {
-            // Nobody else writes this name: overwriting can only repeat our own earlier try.
-            let put = match Path::parse(&closed.path) {
-                Ok(path) => objects
-                    .put(&path, PutPayload::from_bytes(closed.file.bytes.clone()))
-                    .await
-                    .map(drop),
-                Err(error) => Err(error.into()),
-            };
-            (closed, put)
-        });
-        let answers: Vec<_> = stream::iter(puts).buffer_unordered(UPLOADS_IN_FLIGHT).collect().await;
-        let mut failure = None;
-        for (closed, put) in answers {
-            match put {
-                Ok(()) => self.uploaded.push(closed.uploaded(&self.partition_columns)),
-                Err(error) => {
-                    // In one line: the store's error repeats its own cause.
-                    failure = Some(anyhow::anyhow!("cannot write {}: {error}", closed.path));
-                    self.closed.push(closed);
-                }
+        let mut closed = busy(|| self.open.settle()).map_err(defect)?;
+        loop {
+            closed.drain(..).for_each(|file| self.uploads.push(file));
+            match busy(|| self.open.close_next()).map_err(defect)? {
+                Some(file) => closed.push(file),
+                None => break,
             }
+            self.uploads.reap();
+            // Small next to the rows they were, but they must not pile up before a slow store.
+            self.uploads.shrink_to(self.open_share.limit()).await;
         }
+        let stored = self.uploads.finish().await;
         failpoint!("lake.upload.after");
-        self.upload_failed = failure.is_some();
-        failure.map_or(Ok(()), |error| Err(SinkError::Infrastructure(error)))
+        stored.map_err(SinkError::Infrastructure)
     }
 
     /// Everything written since the last commit, as one change of the table.
@@ -224,16 +152,16 @@ impl LakeSink {
                 },
             ))
         });
-        let adds = self.uploaded.iter().map(|file| file.add.clone()).collect();
+        let stored = self.uploads.stored().iter();
+        let adds = stored.map(|file| add(file, &self.partition_columns)).collect();
         let notes = BTreeMap::from([("reason", reason.as_str().to_owned()), ("rows", self.rows.to_string())]);
         Proposal::data(&self.topic, moves.collect(), adds, notes)
     }
 
     fn forget(&mut self) {
         self.open.clear();
-        self.closed.clear();
-        self.uploaded.clear();
-        self.splitter.clear();
+        self.uploads.clear();
+        self.open_share.hold(0);
         self.rows = 0;
         self.proposal = None;
     }
@@ -250,16 +178,12 @@ fn busy<T>(work: impl FnOnce() -> T) -> T {
 
 /// Another program's VACUUM takes files that no commit names once they are old. Where one of ours is gone, the
 /// rows are read from Kafka again.
-async fn check_waiting_files(table: &Table, uploaded: &[UploadedFile], proposal: &Proposal) -> Result<(), SinkError> {
-    let longest = uploaded
-        .iter()
-        .map(|file| file.since.elapsed())
-        .max()
-        .unwrap_or_default();
+async fn check_waiting_files(table: &Table, stored: &[StoredFile], proposal: &Proposal) -> Result<(), SinkError> {
+    let longest = stored.iter().map(|file| file.since.elapsed()).max().unwrap_or_default();
     if proposal.is_unknown() || longest < table.safe_wait() {
         return Ok(());
     }
-    let paths: Vec<String> = uploaded.iter().map(|file| file.path.clone()).collect();
+    let paths: Vec<String> = stored.iter().map(|stored| stored.file.path.clone()).collect();
     let Some(path) = table.missing_file(&paths).await? else {
         return Ok(());
     };
@@ -276,22 +200,21 @@ async fn check_waiting_files(table: &Table, uploaded: &[UploadedFile], proposal:
     })
 }
 
-impl ClosedFile {
-    fn uploaded(self, columns: &[String]) -> UploadedFile {
-        let add = Add {
-            path: log_path(&self.path),
-            partition_values: Add::values(columns, &self.values),
-            size: self.file.bytes.len() as u64,
-            modification_time: Utc::now().timestamp_millis(),
-            data_change: true,
-            stats: self.file.stats,
-        };
-        UploadedFile {
-            path: self.path,
-            add,
-            since: Instant::now(),
-        }
+fn add(stored: &StoredFile, columns: &[String]) -> Add {
+    let ClosedFile { path, values, file } = &stored.file;
+    Add {
+        path: log_path(path),
+        partition_values: Add::values(columns, values),
+        size: file.size(),
+        modification_time: stored.at.timestamp_millis(),
+        data_change: true,
+        stats: file.stats.clone(),
     }
+}
+
+/// Arrow that our own decoder has built always fits the schema our own writer was given.
+fn defect(error: anyhow::Error) -> SinkError {
+    Invariant::new(format!("{error:#}"), "report this as a defect of affluent").into()
 }
 
 impl Sink for LakeSink {
@@ -346,46 +269,42 @@ impl Sink for LakeSink {
     async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let rows = self.unseen(batch);
         if rows.num_rows() > 0 {
-            let taken = busy(|| self.take_rows(&rows));
-            // Arrow that our own decoder has built always fits the schema our own writer was given.
-            taken.map_err(|error| Invariant::new(format!("{error:#}"), "report this as a defect of affluent"))?;
-            self.rows += rows.num_rows() as u64;
+            let count = rows.num_rows() as u64;
+            let closed = busy(|| self.open.push(rows, self.open_share.limit())).map_err(defect)?;
+            closed.into_iter().for_each(|file| self.uploads.push(file));
+            self.rows += count;
         }
         for (partition, covered) in &batch.covered {
             if let Some(tip) = self.tips.get_mut(partition) {
                 *tip = covered.end.max(*tip);
             }
         }
-        if !self.closed.is_empty()
-            && !self.upload_failed
-            && let Err(error) = self.upload().await
-        {
-            // It stays closed and is uploaded with the commit, whose failure is the one that counts.
-            warn!("a full file has to wait for its upload: {error}");
-        }
+        self.uploads.reap();
+        // A store slower than Kafka is waited for here. What it cannot take at all stays in memory, and the sink is full:
+        // the commit that follows holds out, and its failure is the one that counts.
+        let room = self.open_share.limit().saturating_sub(self.open.held_bytes());
+        self.uploads.shrink_to(room).await;
+        self.open_share.hold(self.held_bytes());
         Ok(())
     }
 
     fn pending(&self) -> Pending {
-        let open: u64 = self.open.values().map(PartitionWriter::held_bytes).sum();
-        let closed: u64 = self.closed.iter().map(|file| file.file.bytes.len() as u64).sum();
         Pending {
             rows: self.rows,
-            bytes: open + closed,
+            bytes: self.held_bytes(),
             moved: self.tips != self.committed,
+            full: self.held_bytes() > self.open_share.limit(),
         }
     }
 
     async fn commit(&mut self, reason: Reason) -> Result<CommitSummary, SinkError> {
         let started = Instant::now();
         if self.proposal.is_none() {
-            let closed = busy(|| self.close_all());
-            closed.map_err(|error| Invariant::new(format!("{error:#}"), "report this as a defect of affluent"))?;
-            self.upload().await?;
+            self.store_all().await?;
         }
         let mut proposal = self.proposal.take().unwrap_or_else(|| self.propose(reason));
         let write_time = started.elapsed();
-        let mut outcome = check_waiting_files(&self.table, &self.uploaded, &proposal)
+        let mut outcome = check_waiting_files(&self.table, self.uploads.stored(), &proposal)
             .await
             .map(|()| 0);
         if outcome.is_ok() {
@@ -402,6 +321,7 @@ impl Sink for LakeSink {
         let summary = CommitSummary {
             rows: self.rows,
             files: proposal.adds().len() as u64,
+            fills: proposal.adds().iter().map(|add| self.open.fill(add.size)).collect(),
             bytes: proposal.adds().iter().map(|add| add.size).sum(),
             version: Some(version),
             replayed: 0,

@@ -23,6 +23,7 @@ const FAILPOINTS: &[&str] = &[
     "lake.adopt.before",
     "lake.adopt.after",
     "lake.upload.before",
+    "lake.upload.sent",
     "lake.upload.after",
     "lake.commit.before",
     "lake.commit.after",

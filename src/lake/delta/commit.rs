@@ -31,7 +31,7 @@ use super::names::{AppIds, Entry, commit, commit_path};
 use crate::error::SinkError;
 use crate::failpoint;
 use crate::lake::store::Store;
-use crate::offsets::{Offset, Partition, Progress, TopicId};
+use crate::offsets::{Offset, Partition, Progress, RECORDS_PROGRESS, TopicId};
 
 /// Versions lost to other writers in one call before it is left to the caller's backoff.
 const MAX_RACES: usize = 32;
@@ -134,6 +134,9 @@ impl Proposal {
     }
 
     fn judge(&self, log: &LogTail) -> Verdict {
+        if self.leaves_progress_out() {
+            return Verdict::AsExpected;
+        }
         let recorded = |partition: &Partition| {
             let last = log.entries.get(&Entry::Progress(self.topic.clone(), *partition));
             // A closed topic's entry is no offset, and equals none.
@@ -170,8 +173,15 @@ impl Proposal {
         begun.next().map(|(_, partition, next)| (partition, next))
     }
 
+    fn leaves_progress_out(&self) -> bool {
+        !RECORDS_PROGRESS && self.kind == Kind::Data
+    }
+
     /// Our entries as they stand after this commit.
     fn entries(&self, version: u64) -> BTreeMap<Entry, i64> {
+        if self.leaves_progress_out() {
+            return BTreeMap::new();
+        }
         let mut entries = BTreeMap::from([(Entry::Latest, version as i64)]);
         for (partition, change) in &self.moves {
             let last = change.target - 1;
