@@ -47,7 +47,25 @@ pub struct RawBatch {
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// The memory of a batch, emptied, for a batch to come: the kernel zeroes every fresh page, which costs more than
+/// copying the payloads.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    pub arena: Vec<u8>,
+    pub records: Vec<RawRecord>,
+}
+
 impl RawBatch {
+    /// The batch is done with.
+    pub fn into_buffers(mut self) -> Buffers {
+        self.arena.clear();
+        self.records.clear();
+        Buffers {
+            arena: self.arena,
+            records: self.records,
+        }
+    }
+
     pub fn bytes(&self, range: &Option<Range<usize>>) -> Option<&[u8]> {
         range.as_ref().map(|r| &self.arena[r.clone()])
     }

@@ -30,6 +30,7 @@ pub mod source;
 pub mod check;
 pub mod cli;
 pub mod health;
+pub mod memory;
 pub mod output;
 pub mod produce;
 pub mod run;

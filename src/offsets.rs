@@ -26,6 +26,9 @@ pub type Offset = i64;
 /// Next offset to read, per partition.
 pub type Progress = BTreeMap<Partition, Offset>;
 
+/// Always, except in the build that shows what exactly once costs.
+pub const RECORDS_PROGRESS: bool = !cfg!(feature = "bench-without-progress");
+
 /// Half-open range of offsets of one partition: `start` is in, `end` is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OffsetRange {

@@ -14,6 +14,8 @@ use crate::batch::Session;
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits, SinkError};
 use crate::health::{Health, Part, StreamHealth};
+use crate::memory::{self, OpenShare, StreamMemory};
+use crate::offsets::RECORDS_PROGRESS;
 use crate::pipeline::coordinator::{Coordinator, Mode, StreamEnd, Wiring};
 use crate::pipeline::{self, Counters, admission};
 use crate::retry::Backoff;
@@ -23,12 +25,13 @@ use crate::sink::lake::LakeSink;
 use crate::sink::mongo::MongoSink;
 use crate::sink::{Sink, SinkName};
 use crate::source::Cutting;
-use crate::source::budget::Budget;
 use crate::source::kafka::{KafkaSource, Outlets};
 use crate::telemetry;
 
 /// How long the sinks' tasks may take to notice that their stream has ended.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+/// What a build without progress wants to see set, so that it is never taken for another.
+const WITHOUT_PROGRESS: &str = "AFFLUENT_BENCH_WITHOUT_PROGRESS";
 
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
@@ -46,6 +49,13 @@ pub struct RunArgs {
 }
 
 pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
+    if !RECORDS_PROGRESS && std::env::var_os(WITHOUT_PROGRESS).is_none() {
+        let message = format!(
+            "this build has the feature bench-without-progress: it would store everything again at every start; build it \
+             without, or set {WITHOUT_PROGRESS} to measure with it"
+        );
+        return Err(Exits::error(Exit::Usage, message));
+    }
     let streams = select(config, &args.streams)?;
     let config = Arc::new(config.clone());
     let board = Health::default();
@@ -54,10 +64,10 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
     let server = serve::start(&config.http, metrics, board.clone(), shutdown.child_token()).await?;
     end_on_signals(shutdown.clone());
 
-    let budget = Budget::new(config.limits.max_in_flight_bytes);
+    let memory = memory::divide(&config, &streams);
     let mut running = tokio::task::JoinSet::new();
-    for stream in streams {
-        let (config, board, budget, shutdown) = (config.clone(), board.clone(), budget.clone(), shutdown.clone());
+    for (stream, memory) in streams.into_iter().zip(memory) {
+        let (config, board, shutdown) = (config.clone(), board.clone(), shutdown.clone());
         running.spawn(async move {
             let started = Instant::now();
             let counters = Arc::new(Counters::default());
@@ -66,7 +76,7 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
                 once: args.once,
                 accept_loss: args.accept_loss,
             };
-            let end = run_stream(config, stream, mode, board, budget, shutdown, counters.clone()).await;
+            let end = run_stream(config, stream, mode, board, memory, shutdown, counters.clone()).await;
             report(&name, &end, &counters, started);
             end
         });
@@ -105,7 +115,7 @@ async fn run_stream(
     stream: StreamConfig,
     mode: Mode,
     board: Health,
-    budget: Budget,
+    memory: StreamMemory,
     shutdown: CancellationToken,
     counters: Arc<Counters>,
 ) -> StreamEnd {
@@ -123,12 +133,13 @@ async fn run_stream(
     let mut tasks = tokio::task::JoinSet::new();
     let mut spawning = Spawning {
         stream: &stream,
+        flush_bytes: memory.flush_bytes,
         session: &session_watch,
         events: &sink_sender,
         health: &health,
         tasks: &mut tasks,
     };
-    let sinks = match open_sinks(&config.job, &opening, &mut spawning).await {
+    let sinks = match open_sinks(&config.job, &opening, memory.open_files, &mut spawning).await {
         Ok(sinks) => sinks,
         Err(end) => return end,
     };
@@ -153,14 +164,15 @@ async fn run_stream(
         health.clone(),
         stop_sender,
     )
-    .and_then(|items| {
+    .and_then(|inlet| {
         let outlets = Outlets {
-            items,
+            items: inlet.items,
+            spares: inlet.spares,
             events: event_sender,
-            budget,
+            budget: memory.budget,
             health: health.clone(),
         };
-        KafkaSource::start(&config.kafka, &stream, cutting, outlets)
+        KafkaSource::start(&config.kafka, &stream, cutting, memory.prefetch_bytes, outlets)
     });
     let source = match wired {
         Ok(source) => source,
@@ -190,6 +202,7 @@ async fn run_stream(
 async fn open_sinks(
     job: &str,
     opening: &Opening<'_>,
+    open_files: OpenShare,
     spawning: &mut Spawning<'_>,
 ) -> Result<Vec<SinkHandle>, StreamEnd> {
     let stream = opening.stream;
@@ -200,7 +213,7 @@ async fn open_sinks(
     }
     if stream.lake.enabled {
         let sink = opening.open(Part::Lake, || LakeSink::open(job, stream)).await?;
-        sinks.push(spawning.spawn(sink));
+        sinks.push(spawning.spawn(sink.sharing(open_files)));
     }
     Ok(sinks)
 }
@@ -220,6 +233,7 @@ fn cutting(config: &Config, once: bool, sinks: usize) -> Cutting {
 /// Starting a stream's sink drivers.
 struct Spawning<'a> {
     stream: &'a StreamConfig,
+    flush_bytes: u64,
     session: &'a watch::Receiver<Session>,
     events: &'a mpsc::UnboundedSender<driver::Event>,
     health: &'a StreamHealth,
@@ -234,13 +248,14 @@ impl Spawning<'_> {
                 interval: stream.mongo.flush_interval,
                 idle: None,
                 max_rows: stream.mongo.max_flush_rows as u64,
-                max_bytes: u64::MAX,
+                max_bytes: self.flush_bytes,
             },
             SinkName::Lake => Cadence {
                 interval: stream.lake.commit_interval,
                 idle: Some(stream.lake.idle_interval),
                 max_rows: u64::MAX,
-                max_bytes: stream.lake.max_open_bytes,
+                // It closes files in time, and says when that did not help.
+                max_bytes: u64::MAX,
             },
         };
         let (session, events) = (self.session.clone(), self.events.clone());

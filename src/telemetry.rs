@@ -55,8 +55,10 @@ pub fn init_logging(format: LogFormat, verbose: u8) {
 /// Installs the recorder; the handle renders `/metrics`.
 pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    const FILL: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.9, 1.1, 1.5];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_fill_ratio".to_owned()), &FILL)?
         .install_recorder()?;
     describe_counter!("affluent_records_fetched_total", "Records taken from Kafka");
     describe_counter!("affluent_dead_letters_total", "Records rejected, by code");
@@ -80,6 +82,10 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_histogram!(
         "affluent_commit_seconds",
         "Duration of a commit, data and atomic step, by sink"
+    );
+    describe_histogram!(
+        "affluent_file_fill_ratio",
+        "Size of each file committed to the lake, as a part of lake.target_file_size"
     );
     describe_gauge!("affluent_progress_offset", "Next offset to read, by sink and partition");
     describe_gauge!(
@@ -136,6 +142,8 @@ pub fn committed(stream: &str, sink: SinkName, reason: Reason, commit: &CommitSu
     histogram!("affluent_commit_seconds", &labels).record((commit.write_time + commit.commit_time).as_secs_f64());
     if sink == SinkName::Lake {
         counter!("affluent_committed_files_total", "stream" => stream.to_owned()).increment(commit.files);
+        let fill = histogram!("affluent_file_fill_ratio", "stream" => stream.to_owned());
+        commit.fills.iter().for_each(|&share| fill.record(share));
     }
     progress(stream, sink, &commit.progress);
     info!(

@@ -85,7 +85,8 @@ pub struct LakeConfig {
     pub idle_interval: Duration,
     /// Compressed bytes after which a file is closed.
     pub target_file_bytes: u64,
-    /// Bytes of all open files together (buffered rows, encoders, encoded bytes) before the largest is closed.
+    /// Memory of files in the making (waiting rows, encoders, encoded bytes until they are stored), all streams
+    /// together; a stream's own bounds its part.
     pub max_open_bytes: u64,
     /// Object-store options by their usual names.
     pub storage: BTreeMap<String, String>,

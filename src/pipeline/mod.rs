@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use crate::batch::{Batch, RawBatch, Reject, Session};
+use crate::batch::{Batch, Buffers, RawBatch, Reject, Session};
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::decode::Decoder;
 use crate::error::Invariant;
@@ -71,7 +71,13 @@ enum Decoded {
     Flush(Flush),
 }
 
-/// Starts decoder and fan-out; the source's items go into the returned channel. Both end when it is closed.
+/// Where the source's items go in, and the memory of those that are done with comes out.
+pub struct Inlet {
+    pub items: mpsc::Sender<Item>,
+    pub spares: mpsc::Receiver<Buffers>,
+}
+
+/// Starts decoder and fan-out. Both end when the inlet's items are closed.
 pub fn start(
     kafka: &KafkaConfig,
     stream: &StreamConfig,
@@ -80,13 +86,15 @@ pub fn start(
     counters: Arc<Counters>,
     health: StreamHealth,
     stopped: mpsc::UnboundedSender<Invariant>,
-) -> anyhow::Result<mpsc::Sender<Item>> {
+) -> anyhow::Result<Inlet> {
     let (items, receiver) = mpsc::channel(RAW_DEPTH);
     let (decoded, decoded_receiver) = mpsc::channel(DECODED_DEPTH);
-    spawn_decoder(stream, receiver, decoded, counters)?;
+    // One is cut for each that is decoded. What finds no place is freed.
+    let (spare, spares) = mpsc::channel(1);
+    spawn_decoder(stream, receiver, decoded, spare, counters)?;
     let fan_out = fan_out::FanOut::new(kafka, stream, sinks, session, health, stopped);
     tokio::spawn(fan_out.run(decoded_receiver));
-    Ok(items)
+    Ok(Inlet { items, spares })
 }
 
 /// Decoding is CPU-bound: a thread of its own, away from the async workers.
@@ -94,16 +102,21 @@ fn spawn_decoder(
     stream: &StreamConfig,
     mut items: mpsc::Receiver<Item>,
     decoded: mpsc::Sender<Decoded>,
+    spare: mpsc::Sender<Buffers>,
     counters: Arc<Counters>,
 ) -> anyhow::Result<()> {
-    let mut decoder = Decoder::new(stream);
-    let name = stream.name.clone();
+    let mut stage = DecodeStage {
+        stream: stream.name.clone(),
+        decoder: Decoder::new(stream),
+        spare,
+        counters,
+    };
     std::thread::Builder::new()
-        .name(format!("decode-{name}"))
+        .name(format!("decode-{}", stream.name))
         .spawn(move || {
             while let Some(item) = items.blocking_recv() {
                 let item = match item {
-                    Item::Batch { raw, epoch } => decode(&name, &mut decoder, raw, epoch, &counters),
+                    Item::Batch { raw, epoch } => stage.decode(raw, epoch),
                     Item::Flush(flush) => Decoded::Flush(flush),
                 };
                 if decoded.blocking_send(item).is_err() {
@@ -115,25 +128,38 @@ fn spawn_decoder(
     Ok(())
 }
 
-fn decode(name: &str, decoder: &mut Decoder, mut raw: RawBatch, epoch: Epoch, counters: &Counters) -> Decoded {
-    let result = decoder.decode(&raw, epoch);
-    telemetry::skipped(name, result.skipped);
-    telemetry::unknown_fields(name, result.unknown_fields.values().sum());
-    let records = raw.records.len();
-    counters.records.fetch_add(records as u64, Ordering::Relaxed);
-    counters
-        .dead_letters
-        .fetch_add(result.rejects.len() as u64, Ordering::Relaxed);
-    let batch = Batch {
-        session: raw.session,
-        rows: result.rows,
-        covered: std::mem::take(&mut raw.covered),
-        permit: raw.permit.take(),
-    };
-    let letters = (!result.rejects.is_empty()).then_some((raw, result.rejects));
-    Decoded::Batch {
-        batch,
-        letters,
-        records,
+struct DecodeStage {
+    stream: String,
+    decoder: Decoder,
+    /// To the source: memory it may use again.
+    spare: mpsc::Sender<Buffers>,
+    counters: Arc<Counters>,
+}
+
+impl DecodeStage {
+    fn decode(&mut self, mut raw: RawBatch, epoch: Epoch) -> Decoded {
+        let result = self.decoder.decode(&raw, epoch);
+        telemetry::skipped(&self.stream, result.skipped);
+        telemetry::unknown_fields(&self.stream, result.unknown_fields.values().sum());
+        let (records, rejects) = (raw.records.len(), result.rejects.len());
+        self.counters.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.counters.dead_letters.fetch_add(rejects as u64, Ordering::Relaxed);
+        let batch = Batch {
+            session: raw.session,
+            rows: result.rows,
+            covered: std::mem::take(&mut raw.covered),
+            permit: raw.permit.take(),
+        };
+        let letters = if result.rejects.is_empty() {
+            let _ = self.spare.try_send(raw.into_buffers());
+            None
+        } else {
+            Some((raw, result.rejects))
+        };
+        Decoded::Batch {
+            batch,
+            letters,
+            records,
+        }
     }
 }

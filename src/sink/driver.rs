@@ -50,6 +50,8 @@ impl Cadence {
             None
         } else if pending.rows >= self.max_rows || pending.bytes >= self.max_bytes {
             Some(Reason::Size)
+        } else if pending.full {
+            Some(Reason::Memory)
         } else if oldest >= self.interval {
             Some(Reason::Interval)
         } else if self.idle.is_some_and(|idle| quiet >= idle) {
@@ -376,7 +378,8 @@ impl<S: Sink> Driver<S> {
         if self.session != Some(batch.session) || self.is_stale() {
             return;
         }
-        match self.sink.write(&batch).await {
+        // It may wait for a slow store, or for a hung one.
+        match self.health.watch(self.part, self.sink.write(&batch)).await {
             Ok(()) => {
                 self.newest = Instant::now();
                 if self.sink.pending().moved {
@@ -553,6 +556,7 @@ mod tests {
             rows,
             bytes,
             moved: true,
+            full: false,
         }
     }
 
@@ -560,6 +564,11 @@ mod tests {
     fn commits_by_size_then_interval_then_idleness() {
         assert_eq!(cadence().due(pending(100, 0), S, S), Some(Reason::Size));
         assert_eq!(cadence().due(pending(1, 1000), S, S), Some(Reason::Size));
+        let full = Pending {
+            full: true,
+            ..pending(1, 1)
+        };
+        assert_eq!(cadence().due(full, S, S), Some(Reason::Memory));
         assert_eq!(cadence().due(pending(1, 1), 60 * S, S), Some(Reason::Interval));
         assert_eq!(cadence().due(pending(1, 1), 11 * S, 10 * S), Some(Reason::Idle));
         assert_eq!(cadence().due(pending(1, 1), 11 * S, 9 * S), None);
@@ -572,7 +581,8 @@ mod tests {
                 Pending {
                     rows: 0,
                     bytes: 0,
-                    moved: true
+                    moved: true,
+                    full: false
                 },
                 60 * S,
                 S

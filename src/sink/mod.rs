@@ -66,7 +66,7 @@ pub enum Reason {
     Interval,
     /// Nothing new has come for a while.
     Idle,
-    /// The byte budget asks for room.
+    /// The sink's memory is spent.
     Memory,
     /// Partitions are being handed over.
     Revoke,
@@ -95,6 +95,8 @@ pub struct CommitSummary {
     pub rows: u64,
     /// Files written (lake).
     pub files: u64,
+    /// Size of each file, as a part of the target (lake).
+    pub fills: Vec<f64>,
     /// Bytes of Parquet, or of BSON sent.
     pub bytes: u64,
     /// Delta version (lake).
@@ -171,4 +173,6 @@ pub struct Pending {
     pub bytes: u64,
     /// Progress has moved, with or without rows.
     pub moved: bool,
+    /// No more memory is to be had, whatever the cadence's bounds say.
+    pub full: bool,
 }

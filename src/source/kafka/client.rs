@@ -11,7 +11,7 @@ use crate::config::{KafkaConfig, StreamConfig};
 use crate::kafka::client_config;
 
 /// Ours first, then the user's: properties we own are refused by the configuration.
-pub(super) fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> ClientConfig {
+pub(super) fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig, prefetch_bytes: u64) -> ClientConfig {
     let mut config = client_config(kafka);
     let mut ours = |key: &str, value: &str| {
         config.set(key, value);
@@ -33,9 +33,11 @@ pub(super) fn consumer_config(kafka: &KafkaConfig, stream: &StreamConfig) -> Cli
         default("partition.assignment.strategy", "cooperative-sticky");
     }
     default("queued.min.messages", "1000000");
-    default("queued.max.messages.kbytes", "32768");
+    default("queued.max.messages.kbytes", &(prefetch_bytes >> 10).to_string());
     default("fetch.queue.backoff.ms", "20");
     default("fetch.message.max.bytes", "4194304");
+    // One answer is unpacked as a whole, beside the prefetch's bound: compressed records may swell tenfold.
+    default("fetch.max.bytes", "8388608");
     default("fetch.wait.max.ms", "100");
     default("topic.metadata.refresh.interval.ms", "30000");
     // Only its debug log tells that a topic was re-created.

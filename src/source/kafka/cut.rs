@@ -10,7 +10,7 @@ use std::time::Instant;
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
-use crate::batch::{RawBatch, RawRecord, Session};
+use crate::batch::{Buffers, RawBatch, RawRecord, Session};
 use crate::kafka::record_headers;
 use crate::offsets::{Offset, OffsetRange, Partition, Progress};
 use crate::source::Cutting;
@@ -182,8 +182,9 @@ impl Cutter {
                 .is_some_and(|since| now.duration_since(since) >= self.cutting.linger)
     }
 
-    /// Hands over what was read, with its bytes for the budget; `None` where nothing was.
-    pub fn cut(&mut self) -> Option<(RawBatch, usize)> {
+    /// Hands over what was read, with its bytes for the budget; `None` where nothing was. `spare` is the memory for
+    /// what is read next.
+    pub fn cut(&mut self, spare: impl FnOnce() -> Option<Buffers>) -> Option<(RawBatch, usize)> {
         let mut covered = BTreeMap::new();
         for (partition, lane) in &mut self.lanes {
             if lane.cut < lane.next {
@@ -196,10 +197,16 @@ impl Cutter {
             return None;
         }
         // The next batch will most likely be as large: one allocation instead of a dozen growths.
-        let (bytes, records) = (self.arena.len(), self.records.len());
-        let arena = std::mem::replace(&mut self.arena, Vec::with_capacity(bytes));
-        let records = std::mem::replace(&mut self.records, Vec::with_capacity(records));
-        let payload_bytes = bytes + std::mem::take(&mut self.header_bytes);
+        let fresh = || Buffers {
+            arena: Vec::with_capacity(self.arena.len()),
+            records: Vec::with_capacity(self.records.len()),
+        };
+        // One huge record must not keep its memory for ever.
+        let usual = |spare: &Buffers| spare.arena.capacity() <= 2 * self.cutting.max_bytes;
+        let next = spare().filter(usual).unwrap_or_else(fresh);
+        let arena = std::mem::replace(&mut self.arena, next.arena);
+        let records = std::mem::replace(&mut self.records, next.records);
+        let payload_bytes = arena.len() + std::mem::take(&mut self.header_bytes);
         self.since = None;
         let raw = RawBatch {
             session: self.session,

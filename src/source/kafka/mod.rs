@@ -38,7 +38,7 @@ use self::context::{Context, Rebalance};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
 use super::{Command, Cutting, Event, Flush, FlushDone, Item};
-use crate::batch::Session;
+use crate::batch::{Buffers, Session};
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::error::Invariant;
 use crate::health::{Part, StreamHealth};
@@ -68,6 +68,8 @@ pub struct KafkaSource {
 #[derive(Debug)]
 pub struct Outlets {
     pub items: mpsc::Sender<Item>,
+    /// Memory of batches that the pipeline is done with.
+    pub spares: mpsc::Receiver<Buffers>,
     pub events: mpsc::UnboundedSender<Event>,
     pub budget: Budget,
     pub health: StreamHealth,
@@ -79,9 +81,10 @@ impl KafkaSource {
         kafka: &KafkaConfig,
         stream: &StreamConfig,
         cutting: Cutting,
+        prefetch_bytes: u64,
         outlets: Outlets,
     ) -> anyhow::Result<Self> {
-        let config = consumer_config(kafka, stream);
+        let config = consumer_config(kafka, stream, prefetch_bytes);
         let consumer = connect(&config)?;
         consumer
             .subscribe(&[&stream.topic])
@@ -477,7 +480,8 @@ impl Fetcher {
     }
 
     fn cut(&mut self) {
-        if let Some((raw, bytes)) = self.cutter.cut() {
+        let spares = &mut self.outlets.spares;
+        if let Some((raw, bytes)) = self.cutter.cut(|| spares.try_recv().ok()) {
             telemetry::fetched(&self.stream, raw.records.len());
             self.outbox.push_back((Item::Batch { raw, epoch: self.epoch }, bytes));
         }
