@@ -22,6 +22,7 @@ mod text;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -153,31 +154,47 @@ fn open(plan: &Plan) -> anyhow::Result<Box<dyn FnOnce(i32) -> Records + Send>> {
             broken_percent,
         } => {
             let (preset, seed, times, broken_percent) = (*preset, *seed, *times, *broken_percent);
-            let records = move |partitions| {
-                let sample = match preset {
-                    Preset::Sales => Sample::Sales(Sales::new(seed)),
-                    Preset::Clicks => Sample::Clicks(Clicks::new(seed, times.per_second())),
-                };
-                let times = match times {
-                    EventTimes::Now { .. } => Times::Now,
-                    EventTimes::Over {
-                        since_ms,
-                        until_ms,
-                        count,
-                    } => Times::Season(Season::over(since_ms, until_ms, count)),
-                    EventTimes::From { since_ms, per_second } => Times::Season(Season::endless(since_ms, per_second)),
-                };
-                Records::Generated(Box::new(Generated::new(
-                    seed,
-                    sample,
-                    times,
-                    broken_percent,
-                    partitions,
-                )))
-            };
-            Ok(Box::new(records))
+            Ok(Box::new(move |partitions| {
+                let generated = generated(preset, seed, times, broken_percent, partitions);
+                Records::Generated(Box::new(generated))
+            }))
         }
     }
+}
+
+fn generated(preset: Preset, seed: u64, times: EventTimes, broken_percent: f64, partitions: i32) -> Generated {
+    let sample = match preset {
+        Preset::Sales => Sample::Sales(Sales::new(seed)),
+        Preset::Clicks => Sample::Clicks(Clicks::new(seed, times.per_second())),
+    };
+    let times = match times {
+        EventTimes::Now { .. } => Times::Now,
+        EventTimes::Over {
+            since_ms,
+            until_ms,
+            count,
+        } => Times::Season(Season::over(since_ms, until_ms, count)),
+        EventTimes::From { since_ms, per_second } => Times::Season(Season::endless(since_ms, per_second)),
+    };
+    Generated::new(seed, sample, times, broken_percent, partitions)
+}
+
+/// The payloads of `count` generated records, `None` where one is null, with event times over `window` (milliseconds
+/// since 1970): what `produce` would send, without a broker. For the benchmarks.
+pub fn payloads(
+    preset: Preset,
+    seed: u64,
+    window: Range<i64>,
+    count: u64,
+    broken_percent: f64,
+) -> impl Iterator<Item = Option<Vec<u8>>> {
+    let times = EventTimes::Over {
+        since_ms: window.start,
+        until_ms: window.end,
+        count,
+    };
+    let mut records = generated(preset, seed, times, broken_percent, 1);
+    (0..count).map(move |_| records.next(window.start).value.map(<[u8]>::to_vec))
 }
 
 fn open_file(path: &Path) -> anyhow::Result<Box<dyn BufRead + Send>> {
