@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 /// Batches are allocated by one thread and freed by another, so the allocator's pages empty at a high rate. By default
-/// they stay for tenths of a second, and a drain of half a million records a second held 120 MiB more for it.
+/// they stay for tenths of a second, and a drain of half a million records a second held some 100 MiB more for it.
 fn give_memory_back_soon() {
     // `mi_option_e` of mimalloc 3.3; the crate does not name them.
     const PURGE_DELAY_MS: libmimalloc_sys::mi_option_t = 15;

@@ -14,7 +14,7 @@ import signal
 import time
 
 from affluent import Affluent, Job, costs
-from running import end_well, wait_until_owning, wait_until_stored
+from running import end_well, owning, wait_until_stored
 from stage import Stage
 from subject import Measure, Topic
 from workloads import Workload
@@ -28,24 +28,18 @@ def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathl
     count = stage.count(workload)
     name = stage.topics.new(workload.partitions)
     job = Job(subject, workload, name, stage.services, work_dir)
-    with job.watching() as watches:
-        meter = stage.services.meter()
-        child = job.run()
-        try:
-            wait_until_owning(child, watches, workload.partitions)
-            stage.topics.produce_at(name, FIRST_RECORDS, FIRST_RATE)
-            wait_until_stored(child, watches, FIRST_RECORDS)
-            paused = time.monotonic()
-            child.signal(signal.SIGSTOP)
-            stage.topics.produce_at(name, count, workload.rate)
-            resumed = time.monotonic()
-            child.signal(signal.SIGCONT)
-            wait_until_stored(child, watches, FIRST_RECORDS + count)
-            caught_up = {sink: watch.sightings[-1].monotonic - resumed for sink, watch in watches.items()}
-            ended = end_well(child)
-            cost = meter.read(ended.cpu_s)
-        finally:
-            child.end()
+    with owning(job, workload.partitions) as (child, watches, meter):
+        stage.topics.produce_at(name, FIRST_RECORDS, FIRST_RATE)
+        wait_until_stored(child, watches, FIRST_RECORDS)
+        paused = time.monotonic()
+        child.signal(signal.SIGSTOP)
+        stage.topics.produce_at(name, count, workload.rate)
+        resumed = time.monotonic()
+        child.signal(signal.SIGCONT)
+        wait_until_stored(child, watches, FIRST_RECORDS + count)
+        caught_up = {sink: watch.sightings[-1].monotonic - resumed for sink, watch in watches.items()}
+        ended = end_well(child)
+        cost = meter.read(ended.cpu_s)
     topic = stage.topics.sized(name, workload.partitions)
     measured = costs(max(caught_up.values()), ended, cost)
     measured.detail |= {f"{sink}_caught_up_s": seconds for sink, seconds in caught_up.items()}

@@ -22,7 +22,7 @@ import typing
 
 from affluent import Affluent, Job, costs
 from observe import Sighting
-from running import end_well, wait_until_owning, wait_until_stored
+from running import end_well, owning, wait_until_stored
 from stage import Stage
 from subject import Measure, RunFailed, Topic
 from workloads import Workload
@@ -35,22 +35,16 @@ def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathl
     kafka = stage.topics.kafka
     name = stage.topics.new(workload.partitions)
     job = Job(subject, workload, name, stage.services, work_dir)
-    with job.watching() as watches:
-        meter = stage.services.meter()
-        child = job.run()
-        try:
-            wait_until_owning(child, watches, workload.partitions)
-            produced_from = time.time()
-            with stage.topics.producing(name, workload.rate):
-                ended_early = child.wait(WARM_UP_SECONDS + stage.seconds)
-            if ended_early is not None:
-                raise RunFailed(f"run ended by itself with {ended_early.code}: {child.last_words()}")
-            seconds = time.time() - produced_from
-            wait_until_stored(child, watches, sum(kafka.ends(name).values()))
-            ended = end_well(child)
-            cost = meter.read(ended.cpu_s)
-        finally:
-            child.end()
+    with owning(job, workload.partitions) as (child, watches, meter):
+        produced_from = time.time()
+        with stage.topics.producing(name, workload.rate):
+            ended_early = child.wait(WARM_UP_SECONDS + stage.seconds)
+        if ended_early is not None:
+            raise RunFailed(f"run ended by itself with {ended_early.code}: {child.last_words()}")
+        seconds = time.time() - produced_from
+        wait_until_stored(child, watches, sum(kafka.ends(name).values()))
+        ended = end_well(child)
+        cost = meter.read(ended.cpu_s)
     topic = stage.topics.sized(name, workload.partitions)
     measured = costs(seconds, ended, cost)
     # Below the workload's rate the machine was too slow for the producer, and the latencies are of a lesser load.

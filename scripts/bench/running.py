@@ -6,11 +6,13 @@ Does not own: what is measured meanwhile (`freshness`, `catch_up`, `start`).
 
 from __future__ import annotations
 
+import contextlib
 import typing
 
-from affluent import SHUTDOWN_SECONDS
+from affluent import SHUTDOWN_SECONDS, Job
 from child import Child, Ended
 from observe import Watch
+from services import Meter
 from subject import RunFailed
 
 Watches = typing.Mapping[str, Watch]
@@ -18,6 +20,19 @@ Watches = typing.Mapping[str, Watch]
 OWN_SECONDS = 60
 # A member that was killed holds its partitions until its session times out, after 45 s by default.
 PATIENCE_SECONDS = 180
+
+
+@contextlib.contextmanager
+def owning(job: Job, partitions: int) -> typing.Iterator[tuple[Child, Watches, Meter]]:
+    """`affluent run`, metered from its start, from when it owns all partitions; it does not outlive the context."""
+    with job.watching() as watches:
+        meter = job.services.meter()
+        child = job.run()
+        try:
+            wait_until_owning(child, watches, partitions)
+            yield child, watches, meter
+        finally:
+            child.end()
 
 
 def wait_until_owning(child: Child, watches: Watches, partitions: int) -> None:

@@ -108,13 +108,14 @@ def _pid(path: pathlib.Path) -> int | None:
     """stack.sh writes `pid start-time`: a pid alone may have been given to another program since."""
     try:
         pid, started = path.read_text().split()
-        return int(pid) if _stat(int(pid))[19] == started else None
+        return int(pid) if process_stat(int(pid))[19] == started else None
     except (OSError, ValueError):
         return None
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the command, which may hold spaces: state is [0], utime [11], start [19]."""
+def process_stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command, which may hold spaces: state is [0], parent [1], utime, stime,
+    cutime, cstime [11:15], start [19], resident pages [21]."""
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
@@ -122,7 +123,7 @@ def _cpu_seconds(pid: int | None) -> float | None:
     if pid is None:
         return None
     try:
-        fields = _stat(pid)
+        fields = process_stat(pid)
     except OSError:
         return None
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND

@@ -104,10 +104,6 @@ impl PartitionWriter {
         Ok(())
     }
 
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Memory held: waiting rows, encoders, encoded bytes.
     pub fn held_bytes(&self) -> u64 {
         let writer = self.writer.as_ref().map_or(0, |w| w.memory_size() + w.bytes_written());

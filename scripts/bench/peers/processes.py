@@ -18,6 +18,8 @@ import signal
 import subprocess
 import time
 
+from services import process_stat
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Finding descendants means reading all of /proc: too dear for every sample.
@@ -99,8 +101,8 @@ def descendants(root: int) -> list[int]:
 
 
 def stat(pid: int) -> list[str] | None:
-    """Of /proc/PID/stat after the command: parent [1], utime, stime, cutime, cstime [11:15], resident pages [21]."""
+    """None for a process that has ended."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        return process_stat(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
