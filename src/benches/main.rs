@@ -93,7 +93,7 @@ fn parquet(bencher: Bencher<'_, '_>, shape: Shape) {
     let mut splitter = Splitter::new(&input.stream.schema);
     let split = splitter.split(&[input.rows()]).expect("rows of the stream");
     let parts: Vec<RecordBatch> = split.into_iter().map(|(_, rows)| rows).collect();
-    let properties = properties();
+    let properties = properties(splitter.data_schema());
     let encoded = |rows: &RecordBatch| -> EncodedFile {
         let mut writer = PartitionWriter::new(splitter.data_schema(), &properties);
         writer.push(rows.clone()).expect("rows of the files' schema");

@@ -23,8 +23,8 @@ use super::parquet::{EncodedFile, PartitionWriter, properties};
 use super::split::{PartitionIndex, Splitter};
 use crate::schema::StreamSchema;
 
-/// Rows of a slice that make its overhead (some 200 bytes per column) small beside them.
-const ROWS_PER_SLICE: usize = 64;
+/// Rows of a slice that make its overhead (some 200 bytes per column, and a set-up of every encoder) small beside them.
+const ROWS_PER_SLICE: usize = 512;
 /// The part of the memory that unsplit batches may take before they are split whatever the slices come to.
 const STAGE_SHARE: u64 = 8;
 
@@ -60,9 +60,10 @@ impl ClosedFile {
 
 impl OpenFiles {
     pub fn new(schema: &StreamSchema, partition_columns: Vec<String>, target_file_bytes: u64) -> Self {
+        let splitter = Splitter::new(schema);
         Self {
-            splitter: Splitter::new(schema),
-            properties: properties(),
+            properties: properties(splitter.data_schema()),
+            splitter,
             partition_columns,
             target_file_bytes,
             staged: Vec::new(),

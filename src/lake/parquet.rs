@@ -5,13 +5,14 @@
 //! Arrow until [`ENCODE_BYTES`] of them are there, and most partitions are encoded only when they close.
 //! Does not own: which partition a row belongs to (`split`), when a file closes (`open`).
 
+use std::hash::BuildHasher as _;
 use std::io;
 use std::mem;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::PutPayload;
 use parquet::arrow::ArrowWriter;
@@ -20,21 +21,26 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::stats::file_stats;
 use crate::schema::ID_COLUMN;
 
 /// Arrow bytes of one partition that are encoded together: enough rows for the encoders to work at full
-/// speed, little enough that dozens of partitions fit the memory; of a backfill's thousands each has less.
-pub const ENCODE_BYTES: usize = 4 << 20;
+/// speed, little enough to be still in the processor's cache; of a backfill's thousands each has less.
+pub const ENCODE_BYTES: usize = 1 << 20;
 
 /// Rows per row group: the unit in which readers skip and parallelize, and in which we hold pages.
 const ROW_GROUP_ROWS: usize = 512 << 10;
 /// …and encoded bytes: wide rows must not make the encoders hold gigabytes.
 const ROW_GROUP_BYTES: usize = 64 << 20;
-/// Slices of one partition that wait side by side. More are put together: each column of a slice has buffers of
-/// its own, which outweigh a few rows.
-const MAX_SLICES: usize = 16;
+/// Slices of fewer rows are put together: each of their columns has buffers of its own, which outweigh a few rows,
+/// and costs the encoders a set-up.
+const WHOLE_SLICE_ROWS: usize = 512;
+/// …when this many of them wait, at the latest.
+const MAX_SMALL_SLICES: usize = 16;
+/// Values looked at to see whether a dictionary is worth while.
+const SAMPLE: usize = 1024;
 
 /// A file in the making.
 pub struct PartitionWriter {
@@ -42,6 +48,8 @@ pub struct PartitionWriter {
     properties: Arc<WriterProperties>,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
+    /// Of those waiting, how many have few rows.
+    small_slices: usize,
     writer: Option<ArrowWriter<Blocks>>,
     rows: u64,
 }
@@ -84,6 +92,7 @@ impl PartitionWriter {
             properties: Arc::clone(properties),
             waiting: Vec::new(),
             waiting_bytes: 0,
+            small_slices: 0,
             writer: None,
             rows: 0,
         }
@@ -93,14 +102,23 @@ impl PartitionWriter {
     pub fn push(&mut self, rows: RecordBatch) -> Result<(), ParquetError> {
         self.rows += rows.num_rows() as u64;
         self.waiting_bytes += rows.get_array_memory_size();
+        self.small_slices += usize::from(rows.num_rows() < WHOLE_SLICE_ROWS);
         self.waiting.push(rows);
         if self.waiting_bytes >= ENCODE_BYTES {
             self.encode()?;
-        } else if self.waiting.len() > MAX_SLICES {
+        } else if self.small_slices > MAX_SMALL_SLICES {
+            self.put_together()?;
+        }
+        Ok(())
+    }
+
+    fn put_together(&mut self) -> Result<(), ParquetError> {
+        if self.small_slices > 0 && self.waiting.len() > 1 {
             let whole = concat_batches(&self.schema, &self.waiting)?;
             self.waiting_bytes = whole.get_array_memory_size();
             self.waiting = vec![whole];
         }
+        self.small_slices = 0;
         Ok(())
     }
 
@@ -122,7 +140,7 @@ impl PartitionWriter {
         self.encode()?;
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.start()?,
+            None => self.start(&RecordBatch::new_empty(Arc::clone(&self.schema)))?,
         };
         let metadata = writer.finish()?;
         let stats = file_stats(&self.schema, &metadata);
@@ -132,26 +150,21 @@ impl PartitionWriter {
     }
 
     fn encode(&mut self) -> Result<(), ParquetError> {
-        let waiting = mem::take(&mut self.waiting);
+        self.put_together()?;
         self.waiting_bytes = 0;
-        let rows = match waiting.as_slice() {
-            [] => return Ok(()),
-            [only] => only.clone(),
-            // Slices of a few rows each would pay the encoders' set-up many times.
-            many => concat_batches(&self.schema, many)?,
-        };
-        if self.writer.is_none() {
-            self.writer = Some(self.start()?);
+        for rows in mem::take(&mut self.waiting) {
+            let writer = match self.writer.take() {
+                Some(writer) => writer,
+                None => self.start(&rows)?,
+            };
+            self.writer.insert(writer).write(&rows)?;
         }
-        match self.writer.as_mut() {
-            Some(writer) => writer.write(&rows),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    fn start(&self) -> Result<ArrowWriter<Blocks>, ParquetError> {
+    fn start(&self, first: &RecordBatch) -> Result<ArrowWriter<Blocks>, ParquetError> {
         let options = ArrowWriterOptions::new()
-            .with_properties(self.properties.as_ref().clone())
+            .with_properties(suited(&self.properties, first))
             // The Parquet types say it all; a kilobyte of Arrow schema would outweigh a small file's rows.
             .with_skip_arrow_metadata(true);
         ArrowWriter::try_new_with_options(Blocks::default(), Arc::clone(&self.schema), options)
@@ -191,21 +204,73 @@ impl io::Write for Blocks {
     }
 }
 
-/// Settings of every data file.
-pub fn properties() -> Arc<WriterProperties> {
-    let id = ColumnPath::from(ID_COLUMN);
-    let properties = WriterProperties::builder()
+/// Settings of every data file of `schema`.
+pub fn properties(schema: &Schema) -> Arc<WriterProperties> {
+    let mut properties = WriterProperties::builder()
         .set_created_by(concat!("affluent ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        // Ids are all different and ascend: a dictionary would be built only to be thrown away, differences
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES));
+    for field in schema.fields() {
+        // Ids ascend, times nearly so, and few come twice: a dictionary would be built to be thrown away, differences
         // take a byte or two.
-        .set_column_dictionary_enabled(id.clone(), false)
-        .set_column_encoding(id, Encoding::DELTA_BINARY_PACKED)
-        .build();
-    Arc::new(properties)
+        if field.name() == ID_COLUMN || matches!(field.data_type(), DataType::Timestamp(..)) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    Arc::new(properties.build())
+}
+
+/// `properties` without dictionaries for columns that seem to hold a different value in each row: the writer would
+/// give one up only after a megabyte, and most files of a partitioned table are shorter than that.
+fn suited(properties: &WriterProperties, rows: &RecordBatch) -> WriterProperties {
+    let mut suited = properties.clone().into_builder();
+    for (field, values) in rows.schema().fields().iter().zip(rows.columns()) {
+        if hardly_repeats(values) {
+            suited = suited.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+        }
+    }
+    suited.build()
+}
+
+/// Whether 99 in 100 of some values differ: then the whole file has tens of thousands of them, too many for a dictionary
+/// to pay. Values that do repeat are found out after a few.
+fn hardly_repeats(values: &ArrayRef) -> bool {
+    let count = values.len().min(SAMPLE);
+    if count < SAMPLE {
+        return false;
+    }
+    let step = values.len() / count;
+    let mut seen = FxHashSet::with_capacity_and_hasher(count, FxBuildHasher);
+    let mut repeated = 0;
+    let mut is_new = |value: u64| {
+        repeated += usize::from(!seen.insert(value));
+        repeated <= count / 100
+    };
+    let mut sample = (0..count).map(|nth| nth * step);
+    match values.data_type() {
+        DataType::Utf8 => {
+            let texts = values.as_string::<i32>();
+            sample.all(|row| is_new(FxBuildHasher.hash_one(texts.value(row))))
+        }
+        DataType::Int64 => {
+            let numbers = values.as_primitive::<Int64Type>();
+            sample.all(|row| is_new(numbers.value(row) as u64))
+        }
+        DataType::Float64 => {
+            let numbers = values.as_primitive::<Float64Type>();
+            sample.all(|row| is_new(numbers.value(row).to_bits()))
+        }
+        DataType::Decimal128(..) => {
+            let numbers = values.as_primitive::<Decimal128Type>();
+            sample.all(|row| is_new(FxBuildHasher.hash_one(numbers.value(row))))
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -213,13 +278,13 @@ mod tests {
     use super::*;
     use crate::lake::split::Splitter;
     use crate::lake::split::tests::{batch, schema};
-    use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{Decimal128Array, Float64Array, Int64Array, StringArray};
+    use arrow::datatypes::Field;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;
 
     fn write(rows: &[RecordBatch], schema: &SchemaRef) -> EncodedFile {
-        let mut writer = PartitionWriter::new(schema, &properties());
+        let mut writer = PartitionWriter::new(schema, &properties(schema));
         for batch in rows {
             writer.push(batch.clone()).expect("pushes");
         }
@@ -297,7 +362,7 @@ mod tests {
             .expect("splits")
             .remove(0)
             .1;
-        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties());
+        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties(splitter.data_schema()));
         writer.push(rows).expect("pushes");
         assert!(writer.writer.is_none());
         assert_eq!(writer.encoded_bytes(), 0);
@@ -310,7 +375,7 @@ mod tests {
         let mut splitter = Splitter::new(&stream);
         let rows: Vec<_> = (0..20_000).map(|n| (0, Some("a"), n)).collect();
         let rows = splitter.split(&[batch(&stream, &rows)]).expect("splits").remove(0).1;
-        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties());
+        let mut writer = PartitionWriter::new(splitter.data_schema(), &properties(splitter.data_schema()));
         let mut pushed = 0;
         while writer.encoded_bytes() == 0 {
             writer.push(rows.clone()).expect("pushes");
@@ -320,6 +385,56 @@ mod tests {
         let file = writer.close().expect("closes");
         assert_eq!(file.rows, pushed * 20_000);
         assert_eq!(read(&file, splitter.data_schema()).num_rows() as u64, file.rows);
+    }
+
+    #[test]
+    fn only_columns_whose_values_come_again_have_a_dictionary() {
+        let rows = 4 * SAMPLE as i64;
+        let text = |name: &str, of: fn(i64) -> String| {
+            let values: StringArray = (0..rows).map(|row| Some(of(row))).collect();
+            (Field::new(name, DataType::Utf8, false), Arc::new(values) as ArrayRef)
+        };
+        let number = |name: &str, of: fn(i64) -> i64| {
+            let values: Int64Array = (0..rows).map(of).collect();
+            (Field::new(name, DataType::Int64, false), Arc::new(values) as ArrayRef)
+        };
+        let (fields, columns): (Vec<_>, Vec<_>) = [
+            text("order", |row| format!("order {row}")),
+            text("product", |row| format!("product {}", row % 500)),
+            text("receipt", |row| format!("{}", row - 4 * i64::from(row % 30 == 4))),
+            number("barcode", |row| row * 7919),
+            number("quantity", |row| row % 7),
+        ]
+        .into_iter()
+        .unzip();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("batch");
+        let file = write(std::slice::from_ref(&batch), &schema);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.payload.clone())).expect("opens");
+        let with_dictionary: Vec<_> = (reader.metadata().row_group(0).columns().iter())
+            .filter(|column| column.dictionary_page_offset().is_some())
+            .map(|column| column.column_path().string())
+            .collect();
+        assert_eq!(with_dictionary, ["product", "receipt", "quantity"]);
+        assert_eq!(read(&file, &schema), batch);
+    }
+
+    #[test]
+    fn slices_long_and_short_keep_their_order() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new(ID_COLUMN, DataType::Int64, false)]));
+        let all = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new((0..60_000).collect::<Int64Array>())]);
+        let all = all.expect("batch");
+        let mut slices = Vec::new();
+        let mut start = 0;
+        for size in [600, 3, 511, 512, 1, 7000].into_iter().cycle() {
+            let size = size.min(all.num_rows() - start);
+            slices.push(all.slice(start, size));
+            start += size;
+            if start == all.num_rows() {
+                break;
+            }
+        }
+        assert_eq!(read(&write(&slices, &schema), &schema), all);
     }
 
     proptest! {
