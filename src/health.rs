@@ -185,6 +185,17 @@ impl StreamHealth {
         });
     }
 
+    /// The part has done what it was slow to do. It says nothing of one that is held: only a commit ends that.
+    pub fn answered(&self, part: Part) {
+        self.change(part, |state| match state {
+            State::Slow { since, .. } => {
+                telemetry::recovered(&self.stream, part, since.elapsed());
+                State::Ok
+            }
+            state => state.clone(),
+        });
+    }
+
     /// Awaits one try, and shows the part as slow while it takes long.
     pub async fn watch<T>(&self, part: Part, tried: impl Future<Output = T>) -> T {
         self.watch_for(SLOW_AFTER, part, tried).await
@@ -277,6 +288,20 @@ mod tests {
         assert!(held >= MOMENT && held <= since.elapsed());
         stream.ok(Part::Mongo);
         assert!(matches!(state(&health, Part::Mongo), Some(State::Ok)));
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_ends_slowness_and_nothing_else() {
+        let health = Health::default();
+        let stream = health.for_stream("sales");
+        let late = tokio::time::sleep(3 * MOMENT);
+        stream.watch_for(MOMENT, Part::Lake, late).await;
+        assert!(matches!(state(&health, Part::Lake), Some(State::Slow { .. })));
+        stream.answered(Part::Lake);
+        assert!(matches!(state(&health, Part::Lake), Some(State::Ok)));
+        stream.held(Part::Lake, "disk full");
+        stream.answered(Part::Lake);
+        assert!(matches!(state(&health, Part::Lake), Some(State::Held { .. })));
     }
 
     #[tokio::test]
