@@ -2,10 +2,10 @@
 
 Owns: making them, and lending one to several runs. Does not own: what a run then does with it.
 
-The job itself stores some records. Then follow commits that replace its files by themselves under another name, without
-a change of data, as a compaction beside the job leaves them: a remove and an add with statistics per file, thirteen
-files where the table has thirteen regions, much like the job's own commits. So the log grows and the table does not,
-`verify` still holds, and ten thousand commits take seconds.
+The job itself stores some records. Then follow commits under the job's mark, each with its entry of the job's latest
+version, that replace the files by themselves under another name, without a change of data: a remove and an add with
+statistics per file, thirteen files where the table has thirteen regions, much like the job's own commits. So the log
+grows and the table does not, `verify` still holds, and ten thousand commits take seconds.
 
 Without checkpoints such a log is what a table looks like that nobody maintains, and the worst case for whoever opens
 it. A table in use has checkpoints: delta-rs writes one every 100 commits by default, Spark every 10. A `checkpointed`
@@ -62,10 +62,11 @@ def _lengthen(table: pathlib.Path, length: int, checkpointed: bool) -> None:
     log = table / "_delta_log"
     present = len(commits(table))
     print(f"bench: lengthening a log from {present} to {length:,} commits", file=sys.stderr, flush=True)
-    here = _added(log, present)
+    here = _actions(log, present, "add")
     there = [add | {"path": _renamed(add["path"])} for add in here]
     for add, renamed in zip(here, there):
         os.link(table / urllib.parse.unquote(add["path"]), table / urllib.parse.unquote(renamed["path"]))
+    application = _application(log, present)
     checkpoint_at = length - 1 - COMMITS_SINCE_CHECKPOINT if checkpointed else None
     for version, (old, new) in zip(range(present, length), itertools.cycle([(here, there), (there, here)])):
         now = time.time_ns() // 1_000_000
@@ -76,8 +77,10 @@ def _lengthen(table: pathlib.Path, length: int, checkpointed: bool) -> None:
                     "operation": "OPTIMIZE",
                     "operationParameters": {},
                     "engineInfo": "scripts/bench",
+                    "affluent": {"commit": f"history-{version}", "actions": 2 + len(old) + len(new)},
                 }
-            }
+            },
+            {"txn": {"appId": application, "version": version}},
         ]
         actions += [{"remove": {"path": add["path"], "deletionTimestamp": now, "dataChange": False}} for add in old]
         actions += [{"add": add | {"dataChange": False}} for add in new]
@@ -86,9 +89,14 @@ def _lengthen(table: pathlib.Path, length: int, checkpointed: bool) -> None:
             subprocess.run([python("checks"), "-c", MAKE_CHECKPOINT, str(table)], check=True)
 
 
-def _added(log: pathlib.Path, versions: int) -> list[dict]:
+def _actions(log: pathlib.Path, versions: int, kind: str) -> list[dict]:
     lines = (line for version in range(versions) for line in commit_file(log, version).read_text().splitlines())
-    return [action["add"] for action in map(json.loads, lines) if "add" in action]
+    return [action[kind] for action in map(json.loads, lines) if kind in action]
+
+
+def _application(log: pathlib.Path, versions: int) -> str:
+    """The job's own entry, whose version is that of its latest commit: the one that names no topic."""
+    return min((txn["appId"] for txn in _actions(log, versions, "txn")), key=lambda app: app.count("/"))
 
 
 def _renamed(path: str) -> str:
