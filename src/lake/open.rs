@@ -204,17 +204,19 @@ mod tests {
     #[test]
     fn batches_wait_until_a_partitions_share_is_worth_a_slice() {
         let (schema, mut files) = files(ROOMY);
-        let days = |from: i64| -> Vec<_> { (0..100).map(|n| (n as i32, Some("a"), from + n)).collect() };
+        let days = |from: i64| -> Vec<_> { (0..10).map(|n| (n as i32, Some("a"), from + n)).collect() };
         files.push(batch(&schema, &days(0)), ROOMY).expect("pushes");
-        assert_eq!((files.open.len(), files.staged.len()), (100, 0), "nothing was open yet");
-        for n in 1..64 {
-            files.push(batch(&schema, &days(n * 100)), ROOMY).expect("pushes");
-            assert_eq!(files.staged_rows, n as usize * 100);
+        assert_eq!((files.open.len(), files.staged.len()), (10, 0), "nothing was open yet");
+        let enough = ROWS_PER_SLICE as i64;
+        for n in 1..enough {
+            files.push(batch(&schema, &days(n * 10)), ROOMY).expect("pushes");
+            assert_eq!(files.staged_rows, n as usize * 10);
         }
-        files.push(batch(&schema, &days(6400)), ROOMY).expect("pushes");
+        files.push(batch(&schema, &days(enough * 10)), ROOMY).expect("pushes");
         assert_eq!(files.staged_rows, 0);
         let closed = rest(&mut files);
-        assert_eq!((closed.len(), rows(&closed), files.held_bytes()), (100, 6500, 0));
+        let all = 10 * (enough as u64 + 1);
+        assert_eq!((closed.len(), rows(&closed), files.held_bytes()), (10, all, 0));
     }
 
     #[test]
