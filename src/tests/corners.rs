@@ -165,7 +165,7 @@ fn partitions_added_while_running_are_read_from_their_beginning() {
     let writer = Writer::new(&topic, &[]);
     (0..100).for_each(|n| writer.send(n % 5, None, Some(&sale(n))));
     writer.flush();
-    run.until_logged("4:0");
+    run.until_logged(" 4:0");
     until("five partitions are read", || job.caught_up().then_some(()));
     run.signal(Signal::TERM);
     assert_eq!(run.wait().code(), Some(0), "{}", run.log());

@@ -68,6 +68,12 @@ pub fn extend(topic: &str, partitions: usize) {
     let more = NewPartitions::new(topic, partitions);
     let done = block_on(admin.create_partitions([&more], &options)).unwrap();
     done.into_iter().for_each(|result| drop(result.unwrap()));
+    // The controller has answered; what a client then asks is a broker, which may not have heard of it yet.
+    let consumer: BaseConsumer = client().create().unwrap();
+    crate::support::until("the broker knows the new partitions", || {
+        let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
+        (metadata.topics()[0].partitions().len() == partitions).then_some(())
+    });
 }
 
 pub fn delete(topic: &str) {
