@@ -185,8 +185,32 @@ impl StreamHealth {
         });
     }
 
-    /// The part has done what it was slow to do. It says nothing of one that is held: only a commit ends that.
-    pub fn answered(&self, part: Part) {
+    /// Awaits one try, and shows the part as slow while it takes long. A success that comes late ends that; what a failure
+    /// means is the caller's to say, and it counts from the try's beginning.
+    pub async fn watch<T, E>(&self, part: Part, tried: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.watch_for(SLOW_AFTER, part, tried).await
+    }
+
+    async fn watch_for<T, E>(
+        &self,
+        patience: Duration,
+        part: Part,
+        tried: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut tried = std::pin::pin!(tried);
+        if let Ok(answer) = tokio::time::timeout(patience, &mut tried).await {
+            return answer;
+        }
+        self.slow(part, patience);
+        let answer = tried.await;
+        if answer.is_ok() {
+            self.no_longer_slow(part);
+        }
+        answer
+    }
+
+    /// A part that is held stays so: only its caller knows what ends that.
+    fn no_longer_slow(&self, part: Part) {
         self.change(part, |state| match state {
             State::Slow { since, .. } => {
                 telemetry::recovered(&self.stream, part, since.elapsed());
@@ -194,22 +218,6 @@ impl StreamHealth {
             }
             state => state.clone(),
         });
-    }
-
-    /// Awaits one try, and shows the part as slow while it takes long.
-    pub async fn watch<T>(&self, part: Part, tried: impl Future<Output = T>) -> T {
-        self.watch_for(SLOW_AFTER, part, tried).await
-    }
-
-    async fn watch_for<T>(&self, patience: Duration, part: Part, tried: impl Future<Output = T>) -> T {
-        let mut tried = std::pin::pin!(tried);
-        match tokio::time::timeout(patience, &mut tried).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.slow(part, patience);
-                tried.await
-            }
-        }
     }
 
     fn change(&self, part: Part, next: impl FnOnce(&State) -> State) {
@@ -294,13 +302,16 @@ mod tests {
     async fn a_late_answer_ends_slowness_and_nothing_else() {
         let health = Health::default();
         let stream = health.for_stream("sales");
-        let late = tokio::time::sleep(3 * MOMENT);
-        stream.watch_for(MOMENT, Part::Lake, late).await;
-        assert!(matches!(state(&health, Part::Lake), Some(State::Slow { .. })));
-        stream.answered(Part::Lake);
+        let late = || async {
+            tokio::time::sleep(3 * MOMENT).await;
+            let shown = state(&health, Part::Lake);
+            Ok::<_, ()>(shown)
+        };
+        let shown = stream.watch_for(MOMENT, Part::Lake, late()).await;
+        assert!(matches!(shown, Ok(Some(State::Slow { .. }))));
         assert!(matches!(state(&health, Part::Lake), Some(State::Ok)));
         stream.held(Part::Lake, "disk full");
-        stream.answered(Part::Lake);
+        assert!(stream.watch_for(MOMENT, Part::Lake, late()).await.is_ok());
         assert!(matches!(state(&health, Part::Lake), Some(State::Held { .. })));
     }
 
@@ -309,7 +320,7 @@ mod tests {
         let health = Health::default();
         let stream = health.for_stream("sales");
         stream.starting(Part::Lake);
-        assert_eq!(stream.watch(Part::Lake, async { 7 }).await, 7);
+        assert_eq!(stream.watch(Part::Lake, async { Ok::<_, ()>(7) }).await, Ok(7));
         assert!(matches!(state(&health, Part::Lake), Some(State::Starting)));
     }
 

@@ -240,18 +240,17 @@ fn suited(properties: &WriterProperties, rows: &RecordBatch) -> WriterProperties
 /// Whether 99 in 100 of some values differ: then the whole file has tens of thousands of them, too many for a dictionary
 /// to pay. Values that do repeat are found out after a few.
 fn hardly_repeats(values: &ArrayRef) -> bool {
-    let count = values.len().min(SAMPLE);
-    if count < SAMPLE {
+    if values.len() < SAMPLE {
         return false;
     }
-    let step = values.len() / count;
-    let mut seen = FxHashSet::with_capacity_and_hasher(count, FxBuildHasher);
+    let step = values.len() / SAMPLE;
+    let mut seen = FxHashSet::with_capacity_and_hasher(SAMPLE, FxBuildHasher);
     let mut repeated = 0;
     let mut is_new = |value: u64| {
         repeated += usize::from(!seen.insert(value));
-        repeated <= count / 100
+        repeated <= SAMPLE / 100
     };
-    let mut sample = (0..count).map(|nth| nth * step);
+    let mut sample = (0..SAMPLE).map(|nth| nth * step);
     match values.data_type() {
         DataType::Utf8 => {
             let texts = values.as_string::<i32>();

@@ -381,7 +381,6 @@ impl<S: Sink> Driver<S> {
         // It may wait for a slow store, or for a hung one.
         match self.health.watch(self.part, self.sink.write(&batch)).await {
             Ok(()) => {
-                self.health.answered(self.part);
                 self.newest = Instant::now();
                 if self.sink.pending().moved {
                     self.oldest.get_or_insert(self.newest);

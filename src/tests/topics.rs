@@ -15,7 +15,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::{DEADLINE, env};
+use crate::support::{DEADLINE, env, until};
 
 /// Settings of a plain client, to add to.
 pub fn client() -> ClientConfig {
@@ -70,7 +70,7 @@ pub fn extend(topic: &str, partitions: usize) {
     done.into_iter().for_each(|result| drop(result.unwrap()));
     // The controller has answered; what a client then asks is a broker, which may not have heard of it yet.
     let consumer: BaseConsumer = client().create().unwrap();
-    crate::support::until("the broker knows the new partitions", || {
+    until("the broker knows the new partitions", || {
         let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
         (metadata.topics()[0].partitions().len() == partitions).then_some(())
     });

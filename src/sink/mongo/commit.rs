@@ -1,7 +1,8 @@
 //! A commit from end to end: portion by portion, insert, transaction, and what follows from each outcome.
 //!
 //! Owns: the bounded repetition of transactions, and the judgement of an outcome by re-reading progress.
-//! Does not own: the single steps (`insert`, `transaction`), how large a portion is (`portion`), or repetition of the whole commit (`sink::driver`).
+//! Does not own: the single steps (`insert`, `transaction`), how large a portion is (`portion`), or repetition of the
+//! whole commit (`sink::driver`).
 
 use std::time::{Duration, Instant};
 
