@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# The services around affluent: one Kafka broker (KRaft) and one MongoDB replica set of one member.
-# `kafka2`, a second broker for tests of leader changes, runs only where it is named, and only natively.
+# The services around affluent: one Kafka broker (KRaft) and one MongoDB replica set of one member. Only where they are
+# asked for: an S3-compatible store (MinIO, with the bucket `lake`), HDFS (a NameNode and a DataNode), and `kafka2`, a
+# second broker for tests of leader changes.
 #
-#   scripts/stack.sh up [kafka] [mongo] [kafka2]      start what is not running; returns when it answers
-#   scripts/stack.sh status [kafka] [mongo] [kafka2]  exit 0 only when everything answers
-#   scripts/stack.sh down [--kill] [kafka] [mongo] [kafka2]   stop what `up` started (--kill: SIGKILL, as in a crash)
+#   scripts/stack.sh up                           kafka and mongo: start what is not running; returns when it answers
+#   scripts/stack.sh up --with s3,hdfs            …and these
+#   scripts/stack.sh up mongo s3                  only these
+#   scripts/stack.sh status [SERVICE…]            exit 0 only when everything answers
+#   scripts/stack.sh down [--kill] [SERVICE…]     stop what `up` started (--kill: SIGKILL, as in a crash)
 #   scripts/stack.sh wipe                         down, and delete the services' data (a lake is not part of it)
 #   scripts/stack.sh env                          `export` lines for the addresses, for eval
 #   scripts/stack.sh kafka-tool CLASS ARGS…       one of Kafka's own tools, e.g.
 #       scripts/stack.sh kafka-tool org.apache.kafka.tools.TopicCommand --bootstrap-server 127.0.0.1:9092 --list
 #
-# Where a Docker engine with Compose answers, the services come from docker-compose.yml. Else they run natively:
-# Kafka from its Maven jars, mongod from a PyPI wheel, both downloaded once into the cache. Everything listens on
-# loopback only. Data, logs and pids lie in one folder; several stacks with other folders and ports run side by side.
+# Where a Docker engine with Compose answers, the services come from docker-compose.yml (not hdfs, not kafka2). Else they
+# run natively: Kafka and HDFS from their Maven jars, mongod from a PyPI wheel, MinIO built by `go install`, all of it
+# once, into the cache. Everything listens on loopback only. Data, logs and pids lie in one folder; several stacks with other folders and ports run side by side.
 #
 #   AFFLUENT_STACK_DIR               data, logs, pids               default .stack in the clone
 #   AFFLUENT_STACK_MODE              native | docker                default: what the machine has
@@ -26,6 +29,10 @@
 #   AFFLUENT_MONGO_CACHE_GB          WiredTiger's cache             default 1
 #   AFFLUENT_MONGO_TEST_COMMANDS     if set, mongod accepts failpoints (tests only)
 #   AFFLUENT_MONGOD                  a mongod to run instead of the wheel's
+#   AFFLUENT_S3_PORT                 MinIO                          default 9000
+#   AFFLUENT_S3_USER, _PASSWORD      its root user                  default affluent, affluent-local
+#   AFFLUENT_MINIO                   a minio to run instead of the built one
+#   AFFLUENT_HDFS_PORT               NameNode; its HTTP port is the next one   default 9820
 #   AFFLUENT_STACK_TIMEOUT           seconds `up` waits per service default 120
 #   AFFLUENT_CACHE                   downloads                      default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
 #
@@ -40,6 +47,8 @@ clone=$(dirname "$here")
 cache=${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}
 dir=${AFFLUENT_STACK_DIR:-$clone/.stack}
 jars=$cache/kafka-4.1.1
+hadoop_jars=$cache/hadoop-3.5.0
+minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 
 say() { echo "stack: $*" >&2; }
 fail() { local code=$1; shift; echo "stack: error: $*" >&2; exit "$code"; }
@@ -65,7 +74,7 @@ usage() { sed -n '2,/^set -euo/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 # Flags of the environment first, then what this folder was started with, then the defaults.
 remembered_settings() {
     local remembered_kafka='' remembered_controller='' remembered_kafka2='' remembered_mongo='' remembered_mode=''
-    local remembered_proxied='' remembered_proxy=''
+    local remembered_proxied='' remembered_proxy='' remembered_s3='' remembered_hdfs=''
     # shellcheck source=/dev/null
     [ -f "$dir/settings" ] && . "$dir/settings"
     kafka_port=${AFFLUENT_KAFKA_PORT:-${remembered_kafka:-9092}}
@@ -80,6 +89,8 @@ remembered_settings() {
     # shellcheck disable=SC2034
     kafka2_port=${AFFLUENT_KAFKA2_PORT:-${remembered_kafka2:-$((kafka_port + 2))}}
     mongo_port=${AFFLUENT_MONGO_PORT:-${remembered_mongo:-27017}}
+    s3_port=${AFFLUENT_S3_PORT:-${remembered_s3:-9000}}
+    namenode_port=${AFFLUENT_HDFS_PORT:-${remembered_hdfs:-9820}}
     mode=${AFFLUENT_STACK_MODE:-${remembered_mode:-}}
     case $mode in
         native | docker) ;;
@@ -99,6 +110,8 @@ remembered_proxied=$proxied_port
 remembered_proxy=$proxy_port
 remembered_kafka2=$kafka2_port
 remembered_mongo=$mongo_port
+remembered_s3=$s3_port
+remembered_hdfs=$namenode_port
 remembered_mode=$mode
 EOF
 }
@@ -107,23 +120,36 @@ docker_answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/n
 
 # ---------------------------------------------------------------- commands
 
-# Sets `services` (and `kill_hard`) from the arguments; all services when none is named.
+# Sets `services` (and `kill_hard`) from the arguments; kafka and mongo when none is named.
 parse_services() {
+    local with=() name
     services=()
     kill_hard=no
     while [ $# -gt 0 ]; do
         case $1 in
-            kafka | mongo) services+=("$1") ;;
-            kafka2)
-                [ "$mode" = native ] || fail 2 "kafka2 runs natively only"
-                services+=("$1") ;;
             --kill) kill_hard=yes ;;
-            --with | --with=*) fail 2 "$*: this stack knows only kafka and mongo; MinIO is in docker-compose.yml (profile s3)" ;;
-            *) fail 2 "unknown service or flag '$1' (services: kafka, mongo, kafka2)" ;;
+            --with=*) IFS=, read -ra with <<<"${1#--with=}" ;;
+            --with)
+                [ $# -gt 1 ] || fail 2 "--with: which services?"
+                IFS=, read -ra with <<<"$2"
+                shift ;;
+            -*) fail 2 "unknown flag '$1'" ;;
+            *) add_service "$1" ;;
         esac
         shift
     done
     [ ${#services[@]} -gt 0 ] || services=(kafka mongo)
+    for name in "${with[@]}"; do add_service "$name"; done
+}
+
+add_service() {
+    case $1 in
+        kafka | mongo | s3) services+=("$1") ;;
+        kafka2 | hdfs)
+            [ "$mode" = native ] || fail 2 "$1 runs natively only: set AFFLUENT_STACK_MODE=native"
+            if [ "$1" = hdfs ]; then services+=(namenode datanode); else services+=("$1"); fi ;;
+        *) fail 2 "unknown service '$1' (services: kafka, mongo, kafka2, s3, hdfs)" ;;
+    esac
 }
 
 command_up() {
@@ -133,14 +159,18 @@ command_up() {
     flock 9
     remember_settings
     if [ "$mode" = docker ]; then
-        compose up -d --wait "${services[@]}"
+        compose up -d --wait "${services[@]/#s3/minio}"
     else
         local service
         for service in "${services[@]}"; do "prepare_$service"; done
         for service in "${services[@]}"; do start "$service"; done
         for service in "${services[@]}"; do wait_for "$service"; done
     fi
-    say "kafka 127.0.0.1:$kafka_port · mongodb $(mongo_uri) · folder $dir"
+    local service said=''
+    for service in "${services[@]}"; do
+        [ "$service" = datanode ] || said+="${service/namenode/hdfs} $(address "$service") · "
+    done
+    say "${said}folder $dir"
 }
 
 command_status() {
@@ -170,18 +200,32 @@ command_down() {
 
 command_wipe() {
     [ "$mode" = docker ] && { compose down -v; return; }
-    command_down kafka2 kafka mongo
-    rm -rf "$dir/kafka" "$dir/kafka2" "$dir/mongo" "$dir/settings"
+    command_down kafka2 kafka mongo s3 hdfs
+    rm -rf "$dir"/{kafka,kafka2,mongo,s3,namenode,datanode,hadoop,settings}
 }
 
 command_env() {
     echo "export AFFLUENT__KAFKA__BROKERS=127.0.0.1:$kafka_port"
     echo "export AFFLUENT__MONGO__URI='$(mongo_uri)'"
+    if running_pid s3 >/dev/null; then
+        echo "export AWS_ENDPOINT_URL=$(address s3) AWS_REGION=us-east-1"
+        echo "export AWS_ACCESS_KEY_ID=$s3_user AWS_SECRET_ACCESS_KEY=$s3_password"
+    fi
+    if running_pid namenode >/dev/null; then echo "export AFFLUENT_HDFS=$(address namenode)"; fi
 }
 
 mongo_uri() { echo "mongodb://127.0.0.1:$mongo_port/?replicaSet=rs0"; }
 
-address() { case $1 in kafka) echo "127.0.0.1:$kafka_port" ;; kafka2) echo "127.0.0.1:$kafka2_port" ;; mongo) mongo_uri ;; esac; }
+address() {
+    case $1 in
+        kafka) echo "127.0.0.1:$kafka_port" ;;
+        kafka2) echo "127.0.0.1:$kafka2_port" ;;
+        mongo) mongo_uri ;;
+        s3) echo "http://127.0.0.1:$s3_port" ;;
+        namenode) echo "hdfs://127.0.0.1:$namenode_port" ;;
+        datanode) echo "a port of the system's choice" ;;
+    esac
+}
 
 compose() {
     # The folder is part of the project's name, so that stacks of two folders share nothing.
@@ -204,8 +248,14 @@ running_pid() {
 start() {
     local service=$1 port_name=${1}_port pid
     running_pid "$service" >/dev/null && return
-    port_is_free "${!port_name}" || fail 3 "port ${!port_name} for $service is taken by another program; choose one with AFFLUENT_${service^^}_PORT"
-    say "starting $service on port ${!port_name}"
+    if [ -n "${!port_name:-}" ]; then
+        local variable=AFFLUENT_${service^^}_PORT
+        port_is_free "${!port_name}" ||
+            fail 3 "port ${!port_name} for $service is taken by another program; choose one with ${variable/NAMENODE/HDFS}"
+        say "starting $service on port ${!port_name}"
+    else
+        say "starting $service"
+    fi
     # A session of its own: the service outlives this script and its terminal. Descriptor 9 is our lock.
     "command_line_of_$service"
     setsid nohup "${command_line[@]}" </dev/null >>"$dir/$service.log" 2>&1 9>&- &
@@ -226,9 +276,11 @@ is_up() {
 
 # probe SERVICE CHECK
 probe() {
-    local port_name=${1}_port
+    local port_name=${1}_port port
+    # Both halves of HDFS are asked for through the first one's HTTP port.
+    case $1 in namenode | datanode) port=$((namenode_port + 1)) ;; *) port=${!port_name} ;; esac
     find_python
-    "$python" "$here/stack/probe.py" "${2%2}" "${!port_name}" 2>"$dir/probe.$$"
+    "$python" "$here/stack/probe.py" "${2%2}" "$port" 2>"$dir/probe.$$"
 }
 
 # Once: it takes a lock, and `up` probes many times.
@@ -266,26 +318,30 @@ stop() {
 
 # ---------------------------------------------------------------- kafka
 
-ensure_kafka_jars() {
+ensure_kafka_jars() { ensure_jars Kafka "$here/stack/pom.xml" "$jars"; }
+
+# ensure_jars WHAT POM FOLDER
+ensure_jars() {
+    local what=$1 pom=$2 folder=$3
     need_java
-    [ -f "$jars/complete" ] && return
-    exec 7>"$jars.lock"
+    [ -f "$folder/complete" ] && return
+    mkdir -p "$cache"
+    exec 7>"$folder.lock"
     flock 7
-    if ! [ -f "$jars/complete" ]; then
+    if ! [ -f "$folder/complete" ]; then
         need_maven
-        say "fetching Kafka's jars into $jars"
-        rm -rf "$jars"
-        mkdir -p "$jars"
-        cp "$here/stack/pom.xml" "$jars/pom.xml"
-        (cd "$jars" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=lib -DincludeScope=runtime) \
-            </dev/null >&2 7>&- 9>&- || fail 3 "Maven could not fetch Kafka's jars"
-        touch "$jars/complete"
+        say "fetching $what's jars into $folder"
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        cp "$pom" "$folder/pom.xml"
+        (cd "$folder" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=lib -DincludeScope=runtime) \
+            </dev/null >&2 7>&- 9>&- || fail 3 "Maven could not fetch $what's jars"
+        touch "$folder/complete"
     fi
     exec 7>&-
 }
 
 prepare_kafka() {
-    mkdir -p "$cache"
     ensure_kafka_jars
     running_pid kafka >/dev/null && return
     mkdir -p "$dir/kafka"
@@ -409,6 +465,83 @@ command_line_of_mongo() {
     if [ -n "${AFFLUENT_MONGO_TEST_COMMANDS:-}" ]; then
         command_line+=(--setParameter enableTestCommands=1)
     fi
+}
+
+# ---------------------------------------------------------------- s3
+
+s3_user=${AFFLUENT_S3_USER:-affluent}
+s3_password=${AFFLUENT_S3_PASSWORD:-affluent-local}
+
+prepare_s3() {
+    minio=${AFFLUENT_MINIO:-$cache/minio-$minio_version/minio}
+    if ! [ -x "$minio" ]; then
+        [ -z "${AFFLUENT_MINIO:-}" ] || fail 3 "AFFLUENT_MINIO=$minio is no program"
+        mkdir -p "${minio%/*}"
+        exec 7>"${minio%/*}.lock"
+        flock 7
+        [ -x "$minio" ] || build_minio
+        exec 7>&-
+    fi
+    # Where MinIO has one drive, a folder of it is a bucket.
+    mkdir -p "$dir/s3/lake"
+}
+
+# MinIO's authors publish no binaries any more. Several minutes, once.
+build_minio() {
+    need_go
+    say "building MinIO into ${minio%/*}"
+    GOBIN=${minio%/*} CGO_ENABLED=0 GOFLAGS=-mod=mod go install -trimpath -ldflags=-s "github.com/minio/minio@$minio_version" \
+        </dev/null >&2 7>&- 9>&- || fail 3 "go could not build MinIO"
+}
+
+command_line_of_s3() {
+    command_line=(env MINIO_ROOT_USER="$s3_user" MINIO_ROOT_PASSWORD="$s3_password" MINIO_BROWSER=off MINIO_UPDATE=off
+        "$minio" server --quiet --address "127.0.0.1:$s3_port" "$dir/s3")
+}
+
+# ---------------------------------------------------------------- hdfs
+
+hdfs_java_command() {
+    command_line=(java -Xmx256m --add-opens "java.base/java.lang=ALL-UNNAMED" --add-opens "java.base/java.io=ALL-UNNAMED"
+        "-Dhadoop.log.dir=$dir" "-Dhadoop.root.logger=WARN,console" -cp "$dir/hadoop:$hadoop_jars/lib/*" "$@")
+}
+
+prepare_namenode() {
+    ensure_jars HDFS "$here/stack/hadoop-pom.xml" "$hadoop_jars"
+    running_pid namenode >/dev/null && return
+    mkdir -p "$dir/hadoop"
+    hadoop_site fs.defaultFS "$(address namenode)" >"$dir/hadoop/core-site.xml"
+    hadoop_site \
+        dfs.replication 1 \
+        dfs.permissions.enabled false \
+        dfs.namenode.name.dir "file://$dir/namenode" \
+        dfs.namenode.http-address "127.0.0.1:$((namenode_port + 1))" \
+        dfs.namenode.safemode.extension 0 \
+        dfs.datanode.data.dir "file://$dir/datanode" \
+        dfs.datanode.address 127.0.0.1:0 \
+        dfs.datanode.http.address 127.0.0.1:0 \
+        dfs.datanode.ipc.address 127.0.0.1:0 \
+        dfs.datanode.synconclose true \
+        >"$dir/hadoop/hdfs-site.xml"
+    if ! [ -d "$dir/namenode/current" ]; then
+        hdfs_java_command org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive
+        "${command_line[@]}" >>"$dir/namenode.log" 2>&1 9>&- || fail 3 "HDFS could not be formatted; the log is $dir/namenode.log"
+    fi
+}
+
+prepare_datanode() { ensure_jars HDFS "$here/stack/hadoop-pom.xml" "$hadoop_jars"; }
+
+command_line_of_namenode() { hdfs_java_command org.apache.hadoop.hdfs.server.namenode.NameNode; }
+command_line_of_datanode() { hdfs_java_command org.apache.hadoop.hdfs.server.datanode.DataNode; }
+
+# hadoop_site NAME VALUE…
+hadoop_site() {
+    echo '<configuration>'
+    while [ $# -gt 0 ]; do
+        echo "  <property><name>$1</name><value>$2</value></property>"
+        shift 2
+    done
+    echo '</configuration>'
 }
 
 main "$@"

@@ -11,6 +11,8 @@
 # Variables, set here for the tests unless they are set already:
 #   AFFLUENT_TEST_KAFKA    broker's address; with AFFLUENT_TEST_MONGO set too, no stack is started
 #   AFFLUENT_TEST_MONGO    MongoDB's URI (a replica set)
+#   AFFLUENT_TEST_S3       an S3-compatible store: endpoint, access key id, secret and region, with a space between
+#   AFFLUENT_TEST_HDFS     hdfs://host:port
 #   AFFLUENT_TEST_PYTHON   a Python with deltalake, pyarrow, duckdb and pymongo
 #   AFFLUENT_STACK_DIR, AFFLUENT_*_PORT   of the stack this script starts, so that a test may use
 #                          scripts/stack.sh kafka-tool, or stop and start a service, or put a proxy before Kafka
@@ -33,8 +35,10 @@ if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     need_python
     run=$(mktemp -d "${TMPDIR:-/tmp}/affluent-test.XXXXXX")
     read -r AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT \
-        AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT < <(free_ports 5)
-    export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT
+        AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT AFFLUENT_S3_PORT < <(free_ports 6)
+    # HDFS takes two that follow each other.
+    AFFLUENT_HDFS_PORT=$(free_port_pair)
+    export AFFLUENT_KAFKA_PORT AFFLUENT_KAFKA_CONTROLLER_PORT AFFLUENT_MONGO_PORT AFFLUENT_S3_PORT AFFLUENT_HDFS_PORT
     export AFFLUENT_TEST_KAFKA_PROXIED_PORT AFFLUENT_TEST_KAFKA_PROXY_PORT
     # The images know neither mongod's failpoints nor a listener behind a proxy.
     export AFFLUENT_STACK_MODE=native
@@ -48,7 +52,9 @@ if [ -z "${AFFLUENT_TEST_KAFKA:-}" ] || [ -z "${AFFLUENT_TEST_MONGO:-}" ]; then
     AFFLUENT_MONGO_TEST_COMMANDS=1 \
         AFFLUENT_KAFKA_PROXIED_PORT=$AFFLUENT_TEST_KAFKA_PROXIED_PORT \
         AFFLUENT_KAFKA_PROXY_PORT=$AFFLUENT_TEST_KAFKA_PROXY_PORT \
-        scripts/stack.sh up
+        scripts/stack.sh up --with s3,hdfs
+    export AFFLUENT_TEST_S3="http://127.0.0.1:$AFFLUENT_S3_PORT affluent affluent-local us-east-1"
+    export AFFLUENT_TEST_HDFS="hdfs://127.0.0.1:$AFFLUENT_HDFS_PORT"
     export AFFLUENT_TEST_KAFKA=127.0.0.1:$AFFLUENT_KAFKA_PORT
     export AFFLUENT_TEST_MONGO="mongodb://127.0.0.1:$AFFLUENT_MONGO_PORT/?replicaSet=rs0"
 fi

@@ -41,6 +41,13 @@ need_maven() {
     command -v mvn >/dev/null || need_packages "fetching Kafka's jars" maven
 }
 
+# Any Go from 1.21 on fetches the toolchain a module asks for.
+need_go() {
+    command -v go >/dev/null || need_packages "building MinIO" golang-go
+    go version | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])' ||
+        { echo "error: building MinIO needs Go 1.21 or later; '$(go version)'. Install it, or name a minio with AFFLUENT_MINIO" >&2; exit 3; }
+}
+
 # What the crate's C dependencies (librdkafka, zstd, mimalloc) and its link to OpenSSL need, and cargo itself.
 need_rust() {
     # A login shell would have rustup's folder on the path; a script started by a scheduler does not.
@@ -80,4 +87,18 @@ free_ports() {
 import socket, sys
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
 print(*(s.getsockname()[1] for s in sockets))' "$1"
+}
+
+# free_port_pair: the first of two free ports that follow each other.
+free_port_pair() {
+    python3 -c '
+import socket
+while True:
+    first = socket.create_server(("127.0.0.1", 0))
+    try:
+        socket.create_server(("127.0.0.1", first.getsockname()[1] + 1))
+    except OSError:
+        continue
+    print(first.getsockname()[1])
+    break'
 }

@@ -3,13 +3,18 @@
     probe.py kafka PORT          one Metadata call: the broker is registered under that port
     probe.py mongo PORT          the member is primary and takes writes
     probe.py mongo-init PORT     the same, after initiating replica set rs0 where that has not happened yet
+    probe.py s3 PORT             MinIO takes requests
+    probe.py namenode PORT       the NameNode's HTTP port: it is up
+    probe.py datanode PORT       the same port: it has left safe mode and knows a live DataNode
 
 An open port is not an answer: a broker listens before it has a leader, a mongod before it is primary.
 """
 
+import json
 import socket
 import struct
 import sys
+import urllib.request
 
 TIMEOUT_SECONDS = 3
 
@@ -17,7 +22,7 @@ TIMEOUT_SECONDS = 3
 def main():
     check, port = sys.argv[1], int(sys.argv[2])
     try:
-        {"kafka": kafka, "mongo": mongo, "mongo-init": mongo_init}[check](port)
+        CHECKS[check](port)
     except Exception as error:  # whatever it is, the caller retries and shows the last one
         sys.exit(f"{check} on 127.0.0.1:{port}: {error}")
 
@@ -80,6 +85,35 @@ def mongo_init(port):
         admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": member}]})
     mongo(port)
 
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+        return answer.read()
+
+
+def s3(port):
+    get(f"http://127.0.0.1:{port}/minio/health/ready")
+
+
+def namenode(port):
+    state = json.loads(get(f"http://127.0.0.1:{port}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"))["beans"][0]
+    return state
+
+
+def datanode(port):
+    state = namenode(port)
+    if state["NumLiveDataNodes"] < 1 or state["FSState"] != "Operational":
+        raise RuntimeError(f"{state['NumLiveDataNodes']} DataNodes, {state['FSState']}")
+
+
+CHECKS = {
+    "kafka": kafka,
+    "mongo": mongo,
+    "mongo-init": mongo_init,
+    "s3": s3,
+    "namenode": namenode,
+    "datanode": datanode,
+}
 
 if __name__ == "__main__":
     main()

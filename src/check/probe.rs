@@ -160,7 +160,7 @@ async fn lake(lake: &LakeConfig, timeout: Duration) -> Probed {
 }
 
 async fn probe_store(lake: &LakeConfig) -> anyhow::Result<String> {
-    let store = Store::open(&lake.root, &lake.storage, PROBE_NAME)?;
+    let store = Store::open(&lake.root, &lake.storage, PROBE_NAME).await?;
     let object = object_store::path::Path::from(uuid::Uuid::new_v4().to_string());
     store
         .objects()

@@ -11,8 +11,11 @@
 
 pub mod delta;
 pub mod layout;
+pub mod maintenance;
 pub mod open;
 pub mod parquet;
+pub mod read;
+pub mod rows;
 pub mod split;
 pub mod stats;
 pub mod status;

@@ -4,7 +4,6 @@
 //! Does not own: when to wait for them (`sink::lake`), what makes a stored file part of the table (`delta`).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -12,11 +11,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::open::ClosedFile;
+use super::store::Store;
 use crate::failpoint;
 
 /// Files sent at a time: hides the latency of a store, or of a disk's sync, without crowding either.
@@ -26,7 +25,7 @@ type Sent = (ClosedFile, object_store::Result<()>);
 
 /// The uploads of one table.
 pub struct Uploads {
-    objects: Arc<dyn ObjectStore>,
+    store: Store,
     waiting: VecDeque<ClosedFile>,
     running: FuturesUnordered<BoxFuture<'static, Sent>>,
     /// Of files waiting and running.
@@ -45,9 +44,9 @@ pub struct StoredFile {
 }
 
 impl Uploads {
-    pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
+    pub fn new(store: Store) -> Self {
         Self {
-            objects,
+            store,
             waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
             bytes: 0,
@@ -108,7 +107,7 @@ impl Uploads {
 
     /// Drops everything; what was begun may still arrive in the store.
     pub fn clear(&mut self) {
-        *self = Self::new(Arc::clone(&self.objects));
+        *self = Self::new(self.store.clone());
     }
 
     fn start(&mut self) {
@@ -116,7 +115,7 @@ impl Uploads {
             && self.running.len() < IN_FLIGHT
             && let Some(file) = self.waiting.pop_front()
         {
-            self.running.push(in_background(send(Arc::clone(&self.objects), file)));
+            self.running.push(in_background(send(self.store.clone(), file)));
         }
     }
 
@@ -144,10 +143,10 @@ impl Uploads {
     }
 }
 
-async fn send(objects: Arc<dyn ObjectStore>, file: ClosedFile) -> Sent {
+async fn send(store: Store, file: ClosedFile) -> Sent {
     // Nobody else writes this name: overwriting can only repeat our own earlier try.
     let put = match Path::parse(&file.path) {
-        Ok(path) => objects.put(&path, file.file.payload.clone()).await.map(drop),
+        Ok(path) => store.put_file(&path, file.file.payload.clone()).await,
         Err(error) => Err(error.into()),
     };
     failpoint!("lake.upload.sent");
@@ -168,10 +167,12 @@ fn in_background(work: impl Future<Output = Sent> + Send + 'static) -> BoxFuture
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::lake::parquet::EncodedFile;
-    use object_store::PutPayload;
     use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt as _, PutPayload};
 
     fn file(name: &str) -> ClosedFile {
         ClosedFile {
@@ -190,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn everything_is_stored_and_its_memory_is_let_go() {
         let objects = Arc::new(InMemory::new());
-        let mut uploads = Uploads::new(objects.clone());
+        let mut uploads = Uploads::new(Store::from_objects(objects.clone(), "a test"));
         (0..10).for_each(|n| uploads.push(file(&format!("f{n}"))));
         assert_eq!(uploads.bytes(), 100);
         uploads.finish().await.expect("memory takes everything");
@@ -213,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn what_failed_is_kept_and_sent_again() {
         let objects = Arc::new(InMemory::new());
-        let mut uploads = Uploads::new(objects);
+        let mut uploads = Uploads::new(Store::from_objects(objects, "a test"));
         // A path that no store can hold.
         uploads.push(file("a//b"));
         uploads.push(file("good"));
@@ -232,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_for_memory_ends_also_when_nothing_can_be_stored() {
-        let mut uploads = Uploads::new(Arc::new(InMemory::new()));
+        let mut uploads = Uploads::new(Store::from_objects(Arc::new(InMemory::new()), "a test"));
         (0..10).for_each(|_| uploads.push(file("a//b")));
         uploads.shrink_to(50).await;
         assert_eq!(uploads.bytes(), 100);

@@ -196,6 +196,7 @@ mod tests {
                 idle_interval: Duration::ZERO,
                 target_file_bytes: 0,
                 max_open_bytes: 0,
+                upkeep: Default::default(),
                 storage: BTreeMap::new(),
             },
             http: HttpConfig {

@@ -63,7 +63,7 @@ impl LakeSink {
     /// Opens the stream's table, creates it where there is none. `job` must be the table's.
     pub async fn open(job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
         let lake = &stream.lake;
-        let store = Store::open(&lake.root, &lake.storage, &stream.name).map_err(SinkError::Infrastructure)?;
+        let store = Store::open(&lake.root, &lake.storage, &stream.name).await?;
         Self::on(store, job, stream).await
     }
 
@@ -74,7 +74,7 @@ impl LakeSink {
         let table = Table::open_or_create(store, spec).await?;
         Ok(Self {
             open: OpenFiles::new(&stream.schema, partition_columns.clone(), stream.lake.target_file_bytes),
-            uploads: Uploads::new(table.store().objects().clone()),
+            uploads: Uploads::new(table.store().clone()),
             table,
             partition_columns,
             id_index: stream.schema.id_index(),

@@ -5,6 +5,7 @@ pub mod mongod;
 pub mod observed;
 pub mod proxy;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -19,6 +20,30 @@ pub const DEADLINE: Duration = Duration::from_secs(180);
 pub fn env(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: these tests need the services that scripts/test.sh starts"))
+}
+
+/// A place of its own in the bucket of the tests' S3 store.
+pub fn s3_root(test: &str) -> String {
+    format!("s3://lake/{test}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// `lake.storage` for it.
+pub fn s3_options() -> BTreeMap<String, String> {
+    [
+        "aws_endpoint",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_region",
+    ]
+    .into_iter()
+    .zip(env("AFFLUENT_TEST_S3").split(' '))
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// A directory of its own in the tests' HDFS.
+pub fn hdfs_root(test: &str) -> String {
+    format!("{}/{test}-{}", env("AFFLUENT_TEST_HDFS"), uuid::Uuid::new_v4().simple())
 }
 
 /// Waits until `condition` answers, at most [`DEADLINE`].

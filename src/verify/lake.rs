@@ -6,28 +6,28 @@
 
 pub mod columns;
 pub mod damage;
-mod file;
 pub mod log;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use deltalake_core::{DeltaTable, DeltaTableBuilder};
+use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use url::Url;
 
 use self::columns::{Columns, PartitionValues};
-use self::file::StoredFile;
 use self::log::LogState;
 use super::compare::{Comparison, Kind};
 use super::plan::{Place, Plan, Reach, Side, name_of};
 use super::records::Coordinates;
 use crate::config::StreamConfig;
+use crate::lake::delta::library;
+use crate::lake::read::StoredObject;
+use crate::lake::store::Store;
 use crate::offsets::{Epoch, Offset, OffsetRange, Partition, RecordId, TopicId};
 use crate::schema::ID_COLUMN;
 
@@ -70,20 +70,18 @@ impl LakeSide {
     /// The newest snapshot; `None` where there is no table yet. A damaged log is an error with a
     /// [`damage::finding`].
     pub async fn open(stream: &StreamConfig) -> anyhow::Result<Option<Self>> {
-        let Some(url) = table_url(&stream.lake.root, &stream.name)? else {
+        let lake = &stream.lake;
+        let Some(place) = Store::open_existing(&lake.root, &lake.storage, &stream.name)? else {
             return Ok(None);
         };
-        let options: HashMap<String, String> = stream.lake.storage.clone().into_iter().collect();
-        let mut table = DeltaTableBuilder::from_url(url.clone())?
-            .with_storage_options(options)
-            .build()?;
-        let store = table.log_store().object_store(None);
+        let mut table = library::table(&place);
+        let store = Arc::clone(place.objects());
         // Our own reading comes first: it names a torn commit, and fixes the version for the library's.
         let Some((version, log)) = log::read(&store).await? else {
             return Ok(None);
         };
         let loading = table.load_version(version).await;
-        loading.with_context(|| format!("cannot open version {version} of the delta table {url}"))?;
+        loading.with_context(|| format!("cannot open version {version} of the delta table {}", place.location()))?;
         let files = active_files(&table).await?;
         Ok(Some(Self {
             version,
@@ -266,8 +264,8 @@ impl LakeSide {
         Ok(())
     }
 
-    async fn rows(&self, file: &DataFile, ids_only: bool) -> anyhow::Result<ParquetRecordBatchStream<StoredFile>> {
-        let reader = StoredFile {
+    async fn rows(&self, file: &DataFile, ids_only: bool) -> anyhow::Result<ParquetRecordBatchStream<StoredObject>> {
+        let reader = StoredObject {
             store: self.store.clone(),
             path: file.path.clone(),
             bytes: file.bytes,
@@ -313,26 +311,6 @@ async fn active_files(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
         });
     }
     Ok(files)
-}
-
-/// `<root>/<stream>/`; `None` where the root is a local directory that has no such table.
-fn table_url(root: &str, stream: &str) -> anyhow::Result<Option<Url>> {
-    let directory = if root.contains("://") {
-        let url = Url::parse(&format!("{}/{stream}/", root.trim_end_matches('/')));
-        let url = url.with_context(|| format!("lake.root {root} is no URL"))?;
-        match url.to_file_path() {
-            Ok(directory) if url.scheme() == "file" => directory,
-            _ => return Ok(Some(url)),
-        }
-    } else {
-        std::path::absolute(root)?.join(stream)
-    };
-    if !directory.join("_delta_log").is_dir() {
-        return Ok(None);
-    }
-    let url = Url::from_directory_path(&directory);
-    let url = url.map_err(|()| anyhow::anyhow!("the directory {} has no URL", directory.display()))?;
-    Ok(Some(url))
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ pub fn stream() -> StreamConfig {
             idle_interval: Duration::from_secs(1),
             target_file_bytes: 1 << 20,
             max_open_bytes: 1 << 20,
+            upkeep: Default::default(),
             storage: BTreeMap::new(),
         },
     }

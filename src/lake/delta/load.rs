@@ -49,7 +49,7 @@ impl LogTail {
     }
 
     /// The state at an older version; `None` where the log does not reach back so far.
-    pub(super) async fn load_at(store: &Store, app_ids: &AppIds, version: u64) -> Result<Option<Self>, SinkError> {
+    pub async fn load_at(store: &Store, app_ids: &AppIds, version: u64) -> Result<Option<Self>, SinkError> {
         let mut listing = Listing::read(store, None).await?;
         listing.commits.split_off(&(version + 1));
         listing.checkpoints.split_off(&(version + 1));
@@ -193,7 +193,7 @@ impl LogTail {
 }
 
 /// What lies below `_delta_log`, from the hinted checkpoint on.
-struct Listing {
+pub(super) struct Listing {
     from: Option<u64>,
     commits: BTreeSet<u64>,
     /// Version → number of parts → parts found with their paths.
@@ -201,7 +201,7 @@ struct Listing {
 }
 
 impl Listing {
-    async fn read(store: &Store, from: Option<u64>) -> Result<Self, SinkError> {
+    pub(super) async fn read(store: &Store, from: Option<u64>) -> Result<Self, SinkError> {
         let prefix = Path::from(LOG);
         let mut listing = Self {
             from,
@@ -243,7 +243,7 @@ impl Listing {
     }
 
     /// Newest first.
-    fn complete_checkpoints(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn complete_checkpoints(&self) -> impl Iterator<Item = u64> {
         let complete = |sets: &BTreeMap<u32, BTreeMap<u32, Path>>| sets.iter().any(|(n, s)| s.len() == *n as usize);
         self.checkpoints
             .iter()
@@ -256,7 +256,7 @@ impl Listing {
         self.complete_checkpoints().next()
     }
 
-    fn parts(&self, version: u64) -> Vec<Path> {
+    pub(super) fn parts(&self, version: u64) -> Vec<Path> {
         let sets = self.checkpoints.get(&version).into_iter().flatten();
         sets.filter(|(count, set)| set.len() == **count as usize)
             .map(|(_, set)| set.values().cloned().collect())
@@ -289,7 +289,7 @@ impl Listing {
 }
 
 /// `_last_checkpoint` is a hint and nothing more: absent or unreadable, the listing tells as well.
-async fn last_checkpoint(store: &Store) -> Result<Option<u64>, SinkError> {
+pub async fn last_checkpoint(store: &Store) -> Result<Option<u64>, SinkError> {
     #[derive(Deserialize)]
     struct Hint {
         version: u64,
@@ -318,7 +318,7 @@ async fn read_commit(store: &Store, version: u64) -> Result<Option<Commit>, Sink
     }
 }
 
-async fn read_object(store: &Store, path: &Path) -> Result<Option<bytes::Bytes>, SinkError> {
+pub async fn read_object(store: &Store, path: &Path) -> Result<Option<bytes::Bytes>, SinkError> {
     let found = match store.objects().get(path).await {
         Ok(found) => found.bytes().await,
         Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! The table against a store that loses replies, delays writes and lets others in between.
 
-mod faulty;
+pub(crate) mod faulty;
 mod load;
 
 use std::collections::BTreeMap;

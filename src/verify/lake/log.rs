@@ -17,7 +17,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::Value as Json;
 
 use super::damage::judge;
-use super::file::StoredFile;
+use crate::lake::read::StoredObject;
 
 /// What the log says beside its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ async fn read_checkpoint(store: &Arc<dyn ObjectStore>, name: &str, state: &mut L
         return state.apply_commit(&bytes);
     }
     let bytes = store.head(&path).await?.size;
-    let reader = StoredFile {
+    let reader = StoredObject {
         store: store.clone(),
         path,
         bytes,

@@ -5,6 +5,7 @@ use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, Timestamp
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
 use tempfile::TempDir;
+use url::Url;
 
 use super::*;
 use crate::offsets::Epoch;
@@ -347,7 +348,11 @@ async fn transactions_survive_in_a_checkpoint() {
     let add = table.file("a", "Corse", &[(0, 0)]);
     table.commit(&[add, Table::txn(0), Table::transaction("0/start", -1)]);
     let url = Url::from_directory_path(table.directory()).unwrap();
-    let library = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
+    let library = deltalake_core::DeltaTableBuilder::from_url(url)
+        .unwrap()
+        .load()
+        .await
+        .unwrap();
     deltalake_core::checkpoints::create_checkpoint(&library, None)
         .await
         .unwrap();

@@ -15,7 +15,7 @@ use object_store::{
 
 /// What happens to one write.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Stored, but the writer is told otherwise.
     ReplyLost,
     /// Not stored, and the writer is told so.
@@ -27,7 +27,7 @@ pub(super) enum Fault {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     inner: InMemory,
     faults: Mutex<VecDeque<Fault>>,
     delayed: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
@@ -36,21 +36,21 @@ pub(super) struct Faulty {
 }
 
 impl Faulty {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// The next writes, in order; those after them work.
-    pub(super) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().expect("not poisoned").extend(faults);
     }
 
-    pub(super) fn fail_reads(&self, count: usize) {
+    pub(crate) fn fail_reads(&self, count: usize) {
         *self.failing_reads.lock().expect("not poisoned") = count;
     }
 
     /// Delayed writes arrive at last; how many of them found their place free.
-    pub(super) async fn land(&self) -> usize {
+    pub(crate) async fn land(&self) -> usize {
         let delayed = std::mem::take(&mut *self.delayed.lock().expect("not poisoned"));
         let mut landed = 0;
         for (path, payload, options) in delayed {
@@ -59,16 +59,16 @@ impl Faulty {
         landed
     }
 
-    pub(super) async fn set(&self, path: &str, content: &str) {
+    pub(crate) async fn set(&self, path: &str, content: &str) {
         let content = PutPayload::from(content.to_owned());
         self.inner.put(&Path::from(path), content).await.expect("in memory");
     }
 
-    pub(super) async fn remove(&self, path: &str) {
+    pub(crate) async fn remove(&self, path: &str) {
         self.inner.delete(&Path::from(path)).await.expect("in memory");
     }
 
-    pub(super) async fn text(&self, path: &str) -> Option<String> {
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
         let bytes = self.inner.get(&Path::from(path)).await.ok()?.bytes().await.ok()?;
         Some(String::from_utf8(bytes.to_vec()).expect("UTF-8"))
     }

@@ -157,18 +157,18 @@ impl OnDisk {
         disk
     }
 
-    fn store(&self) -> Store {
+    async fn store(&self) -> Store {
         let root = self.root.path().to_str().expect("UTF-8");
-        Store::open(root, &Default::default(), "visits").expect("opens")
+        Store::open(root, &Default::default(), "visits").await.expect("opens")
     }
 
     async fn open(&self) -> Table {
         let spec = TableSpec::new("shop", "visits", "visits", &schema());
-        Table::open_or_create(self.store(), spec).await.expect("opens")
+        Table::open_or_create(self.store().await, spec).await.expect("opens")
     }
 
     async fn tail(&self) -> Result<Option<LogTail>, SinkError> {
-        LogTail::load(&self.store(), &AppIds::new("shop", "visits")).await
+        LogTail::load(&self.store().await, &AppIds::new("shop", "visits")).await
     }
 
     fn log(&self, name: &str) -> std::path::PathBuf {
@@ -299,6 +299,7 @@ async fn progress_can_be_read_from_outside_and_reading_creates_nothing() {
         idle_interval: std::time::Duration::ZERO,
         target_file_bytes: 0,
         max_open_bytes: 0,
+        upkeep: Default::default(),
         storage: Default::default(),
     };
     let progress = read_progress(&config(disk.root.path()), "shop", "visits")

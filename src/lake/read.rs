@@ -1,4 +1,6 @@
 //! A Parquet file in an object store, as the Parquet reader wants to see it: ranges of bytes.
+//!
+//! Owns: nothing but the fetching. Does not own: which columns and rows are wanted (`maintenance`, `verify`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,13 +16,13 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 #[derive(Clone, Debug)]
-pub struct StoredFile {
+pub struct StoredObject {
     pub store: Arc<dyn ObjectStore>,
     pub path: Path,
     pub bytes: u64,
 }
 
-impl AsyncFileReader for StoredFile {
+impl AsyncFileReader for StoredObject {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
         self.store.get_range(&self.path, range).map_err(external).boxed()
     }

@@ -1,28 +1,26 @@
-//! Where a table lies: resolves `lake.root` and a stream to an object store rooted at `<root>/<stream>/`.
+//! A local directory as an object store whose writes survive a power cut.
 //!
-//! Owns: which roots this build understands, and durability on a local disk. `object_store`'s own local
-//! store syncs nothing, so a power cut could keep a commit and lose the files it names. [`DurableLocal`]
-//! writes every object in this order:
+//! Owns: durability on a local disk. `object_store`'s own local store syncs nothing, so a power cut could keep a commit
+//! and lose the files it names. [`DurableLocal`] writes every object in this order:
 //!
 //! ```text
 //!  temporary file ─▶ fsync ─▶ rename (or hard link, where it must not exist) ─▶ fsync directory
 //!                                                        and, once, every directory above it
 //! ```
 //!
-//! A temporary name starts with a dot and ends in `.tmp`: Hadoop-style readers skip the dot, globs over
-//! `*.parquet` and readers of `_delta_log` skip the ending, and maintenance still sees what a crash left.
-//!
-//! Does not own: names of files (`layout`), the log (`delta`).
+//! A temporary name starts with a dot and ends in `.tmp`: Hadoop-style readers skip the dot, globs over `*.parquet` and
+//! readers of `_delta_log` skip the ending, and maintenance still sees what a crash left.
+//! Does not own: which directory (`store`).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -32,101 +30,10 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
-use url::Url;
-
-/// The objects of one table.
-#[derive(Clone, Debug)]
-pub struct Store {
-    objects: Arc<dyn ObjectStore>,
-    location: String,
-}
-
-impl Store {
-    /// Opens `<root>/<stream>/` for writing; a missing directory is created. `options` are the store's own
-    /// (credentials, endpoints); a local directory has none.
-    pub fn open(root: &str, options: &BTreeMap<String, String>, stream: &str) -> anyhow::Result<Self> {
-        let directory = resolve(root, options, stream)?;
-        create_directory(&directory)
-            .with_context(|| format!("create the table's directory {}", directory.display()))?;
-        Self::local(&directory)
-    }
-
-    /// Opens the same place for reading: `None` where nothing has been written yet.
-    pub fn open_existing(root: &str, options: &BTreeMap<String, String>, stream: &str) -> anyhow::Result<Option<Self>> {
-        let directory = resolve(root, options, stream)?;
-        match fs::metadata(&directory) {
-            Ok(_) => Self::local(&directory).map(Some),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).with_context(|| format!("open the table's directory {}", directory.display())),
-        }
-    }
-
-    /// A store that is already there, for tests and for callers with a store of their own.
-    pub fn from_objects(objects: Arc<dyn ObjectStore>, location: impl Into<String>) -> Self {
-        Self {
-            objects,
-            location: location.into(),
-        }
-    }
-
-    fn local(directory: &FsPath) -> anyhow::Result<Self> {
-        let store = DurableLocal::new(directory)
-            .with_context(|| format!("open the table's directory {}", directory.display()))?;
-        Ok(Self::from_objects(Arc::new(store), directory.display().to_string()))
-    }
-
-    pub fn objects(&self) -> &Arc<dyn ObjectStore> {
-        &self.objects
-    }
-
-    /// For people: where the table lies.
-    pub fn location(&self) -> &str {
-        &self.location
-    }
-}
-
-/// The table's directory, absolute.
-fn resolve(root: &str, options: &BTreeMap<String, String>, stream: &str) -> anyhow::Result<PathBuf> {
-    if stream.is_empty() || stream == "." || stream == ".." || stream.contains(['/', '\\', '\0']) {
-        bail!("stream name {stream:?} cannot name a directory below the lake root");
-    }
-    let base = match root.split_once("://") {
-        None => PathBuf::from(root),
-        Some(("file", _)) => Url::parse(root)
-            .ok()
-            .and_then(|url| url.to_file_path().ok())
-            .with_context(|| format!("lake root {root:?} is no file URL of this machine (file:///directory)"))?,
-        Some(_) => bail!(
-            "lake root {} is not supported: this build writes to local directories only (a path or file://…)",
-            without_user_info(root)
-        ),
-    };
-    if base.as_os_str().is_empty() {
-        bail!("lake root is empty; name a directory");
-    }
-    if !options.is_empty() {
-        tracing::warn!(
-            root,
-            "lake.storage options have no meaning for a local directory and are not used"
-        );
-    }
-    let base = std::path::absolute(&base).with_context(|| format!("make lake root {root:?} absolute"))?;
-    Ok(base.join(stream))
-}
-
-/// User info in a URL is a secret wherever it is printed.
-fn without_user_info(root: &str) -> String {
-    let Ok(mut url) = Url::parse(root) else {
-        return root.split_once("://").map_or("URL", |(scheme, _)| scheme).to_owned();
-    };
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.to_string()
-}
 
 /// `LocalFileSystem` whose writes survive a power cut once they have returned. Reads are delegated.
 #[derive(Debug)]
-struct DurableLocal {
+pub(super) struct DurableLocal {
     inner: LocalFileSystem,
     root: Arc<PathBuf>,
     /// Directories whose own entry is known to be on disk.
@@ -138,7 +45,8 @@ struct DurableLocal {
 const MAX_KNOWN_DIRECTORIES: usize = 4096;
 
 impl DurableLocal {
-    fn new(root: &FsPath) -> Result<Self> {
+    /// On a directory that is there.
+    pub(super) fn open(root: &FsPath) -> Result<Self> {
         Ok(Self {
             inner: LocalFileSystem::new_with_prefix(root)?,
             root: Arc::new(fs::canonicalize(root).map_err(|e| failed("resolve", root, e))?),
@@ -176,14 +84,22 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let target = self.inner.path_to_filesystem(location)?;
+        let directory = target.parent().unwrap_or(&self.root).to_path_buf();
+        let temporary = temporary_name(&directory, &target);
+        let created = temporary.clone();
+        let file = blocking(move || {
+            fs::create_dir_all(&directory)
+                .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&created))
+                .map_err(|e| failed("write", &created, e))
+        });
         Ok(Box::new(DurableUpload {
-            store: Self {
-                inner: self.inner.clone(),
-                root: Arc::clone(&self.root),
-                known: Arc::clone(&self.known),
-            },
-            location: location.clone(),
-            parts: Vec::new(),
+            root: Arc::clone(&self.root),
+            known: Arc::clone(&self.known),
+            file: Some(Arc::new(file.await?)),
+            temporary,
+            target,
+            end: 0,
         }))
     }
 
@@ -220,33 +136,76 @@ impl ObjectStore for DurableLocal {
     }
 }
 
-/// Parts are kept in memory and written as one durable object: `object_store`'s own upload would rename
-/// a file nobody has synced.
+/// Parts go straight into the temporary file, each to its place, and the whole is made durable at the end:
+/// `object_store`'s own upload would rename a file nobody has synced.
 #[derive(Debug)]
 struct DurableUpload {
-    store: DurableLocal,
-    location: Path,
-    parts: Vec<PutPayload>,
+    root: Arc<PathBuf>,
+    known: Arc<Mutex<HashSet<PathBuf>>>,
+    /// `None` once it is complete or given up.
+    file: Option<Arc<File>>,
+    temporary: PathBuf,
+    target: PathBuf,
+    end: u64,
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.parts.push(data);
-        Box::pin(std::future::ready(Ok(())))
+        let start = self.end;
+        self.end += data.content_length() as u64;
+        let Some(file) = self.file.clone() else {
+            return Box::pin(std::future::ready(Err(ended())));
+        };
+        let temporary = self.temporary.clone();
+        Box::pin(blocking(move || {
+            let mut at = start;
+            for chunk in &data {
+                file.write_all_at(chunk, at)
+                    .map_err(|e| failed("write", &temporary, e))?;
+                at += chunk.len() as u64;
+            }
+            Ok(())
+        }))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let whole: PutPayload = std::mem::take(&mut self.parts)
-            .iter()
-            .flat_map(|p| p.iter().cloned())
-            .collect();
-        self.store.put_opts(&self.location, whole, PutOptions::default()).await
+        let file = self.file.take().ok_or_else(ended)?;
+        let (root, known) = (Arc::clone(&self.root), Arc::clone(&self.known));
+        let (temporary, target) = (self.temporary.clone(), self.target.clone());
+        let placed = blocking(move || {
+            file.sync_all()
+                .and_then(|()| fs::rename(&temporary, &target))
+                .and_then(|()| sync_directories(&root, &known, target.parent().unwrap_or(&root)))
+                .map_err(|e| failed("write", &target, e))
+        });
+        placed.await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+        })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
-        Ok(())
+        self.file = None;
+        let temporary = self.temporary.clone();
+        blocking(move || fs::remove_file(&temporary).map_err(|e| failed("remove", &temporary, e))).await
+    }
+}
+
+/// Dropped half-way, as when a task is cancelled: nobody else would know of the file.
+impl Drop for DurableUpload {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::Generic {
+        store: "local directory",
+        source: "the upload has ended".into(),
     }
 }
 
@@ -336,7 +295,7 @@ fn sync_directory(directory: &FsPath) -> io::Result<()> {
 }
 
 /// Creates a directory with all its parents, each entry durable.
-fn create_directory(directory: &FsPath) -> io::Result<()> {
+pub(super) fn create_directory(directory: &FsPath) -> io::Result<()> {
     let missing: Vec<&FsPath> = directory.ancestors().take_while(|d| !d.exists()).collect();
     fs::create_dir_all(directory)?;
     for created in missing {
@@ -371,8 +330,10 @@ mod tests {
     use futures::TryStreamExt;
     use object_store::ObjectStoreExt;
 
-    fn open(root: &FsPath) -> Store {
-        Store::open(root.to_str().expect("UTF-8"), &BTreeMap::new(), "sales").expect("opens")
+    fn open(root: &FsPath) -> DurableLocal {
+        let directory = root.join("sales");
+        create_directory(&directory).expect("directory");
+        DurableLocal::open(&directory).expect("opens")
     }
 
     fn create() -> PutOptions {
@@ -387,15 +348,8 @@ mod tests {
         let root = tempfile::tempdir().expect("directory");
         let store = open(&root.path().join("deep/er"));
         let path = Path::parse("date=2026-01-01/region=Île %2F x/part.parquet").expect("valid");
-        store.objects().put(&path, "hello".into()).await.expect("put");
-        let read = store
-            .objects()
-            .get(&path)
-            .await
-            .expect("get")
-            .bytes()
-            .await
-            .expect("bytes");
+        store.put(&path, "hello".into()).await.expect("put");
+        let read = store.get(&path).await.expect("get").bytes().await.expect("bytes");
         assert_eq!(read, "hello".as_bytes());
         assert!(
             root.path()
@@ -410,7 +364,7 @@ mod tests {
         let store = open(root.path());
         let path = Path::from("_delta_log/0.json");
         let puts = (0..16).map(|n| {
-            let (objects, path) = (Arc::clone(store.objects()), path.clone());
+            let (objects, path) = (&store, path.clone());
             async move { objects.put_opts(&path, format!("{n}").into(), create()).await }
         });
         let outcomes = futures::future::join_all(puts).await;
@@ -420,7 +374,7 @@ mod tests {
                 .iter()
                 .all(|o| matches!(o, Ok(_) | Err(Error::AlreadyExists { .. })))
         );
-        let names: Vec<_> = store.objects().list(None).try_collect().await.expect("list");
+        let names: Vec<_> = store.list(None).try_collect().await.expect("list");
         assert_eq!(names.len(), 1, "no temporary file is left: {names:?}");
     }
 
@@ -429,11 +383,7 @@ mod tests {
         let root = tempfile::tempdir().expect("directory");
         let store = open(root.path());
         for _ in 0..2 {
-            store
-                .objects()
-                .put(&Path::from("a/b/c"), "x".into())
-                .await
-                .expect("put");
+            store.put(&Path::from("a/b/c"), "x".into()).await.expect("put");
             fs::remove_dir_all(root.path().join("sales/a")).expect("remove");
         }
     }
@@ -443,53 +393,11 @@ mod tests {
         let root = tempfile::tempdir().expect("directory");
         let store = open(root.path());
         let path = Path::from("x");
-        let mut upload = store.objects().put_multipart(&path).await.expect("starts");
+        let mut upload = store.put_multipart(&path).await.expect("starts");
         upload.put_part("ab".into()).await.expect("part");
         upload.put_part("cd".into()).await.expect("part");
         upload.complete().await.expect("completes");
-        let read = store
-            .objects()
-            .get(&path)
-            .await
-            .expect("get")
-            .bytes()
-            .await
-            .expect("bytes");
+        let read = store.get(&path).await.expect("get").bytes().await.expect("bytes");
         assert_eq!(read, "abcd".as_bytes());
-    }
-
-    #[test]
-    fn a_root_this_build_cannot_write_is_named_without_its_secrets() {
-        let error = Store::open("s3://key:hunter2@bucket/lake", &BTreeMap::new(), "sales").expect_err("refused");
-        let text = format!("{error:#}");
-        assert!(
-            text.contains("s3://") && text.contains("local directories only"),
-            "{text}"
-        );
-        assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn a_stream_name_cannot_leave_the_root() {
-        for name in ["", ".", "..", "a/b", "../x"] {
-            assert!(Store::open("lake", &BTreeMap::new(), name).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn reading_creates_nothing() {
-        let root = tempfile::tempdir().expect("directory");
-        let path = root.path().join("lake");
-        let found = Store::open_existing(path.to_str().expect("UTF-8"), &BTreeMap::new(), "sales").expect("reads");
-        assert!(found.is_none() && !path.exists());
-    }
-
-    #[test]
-    fn a_file_url_names_the_same_directory_as_its_path() {
-        let options = BTreeMap::new();
-        assert_eq!(
-            resolve("file:///srv/the%20lake", &options, "s").expect("resolves"),
-            resolve("/srv/the lake", &options, "s").expect("resolves")
-        );
     }
 }
