@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::config::load::{self, ConfigArgs};
 use crate::error::{Exit, exit_code};
 use crate::telemetry::{self, LogFormat};
-use crate::{check, dead_letter, produce, run, status, verify};
+use crate::{check, dead_letter, lake_command, produce, rebuild, run, status, verify};
 
 /// Reads Kafka once and lands every micro-batch, exactly once, in MongoDB and in a Delta lake
 #[derive(Debug, Parser)]
@@ -52,6 +52,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Look at the records that could not be stored, and replay them after a fix
     DeadLetters(dead_letter::DeadLetterArgs),
+    /// Look after the lake's tables: history, compaction, checkpoints, removal of what nobody needs
+    Lake(lake_command::LakeArgs),
+    /// Make one side of a stream anew from the other
+    Rebuild(rebuild::RebuildArgs),
 }
 
 /// Parses the arguments, runs the command and returns its exit code. Errors go to stderr.
@@ -72,6 +76,8 @@ pub async fn main() -> Exit {
         Command::Status(args) => status::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::DeadLetters(args) => dead_letter::run(args, &config).await,
+        Command::Lake(args) => lake_command::run(args, &config).await,
+        Command::Rebuild(args) => rebuild::run(args, &config).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("affluent: {error:#}");

@@ -30,13 +30,16 @@ pub mod source;
 pub mod check;
 pub mod cli;
 pub mod health;
+pub mod lake_command;
 pub mod memory;
 pub mod output;
 pub mod produce;
+pub mod rebuild;
 pub mod run;
 pub mod serve;
 pub mod status;
 pub mod telemetry;
+pub mod upkeep;
 pub mod verify;
 
 #[cfg(test)]

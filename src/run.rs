@@ -27,6 +27,7 @@ use crate::sink::{Sink, SinkName};
 use crate::source::Cutting;
 use crate::source::kafka::{KafkaSource, Outlets};
 use crate::telemetry;
+use crate::upkeep;
 
 /// How long the sinks' tasks may take to notice that their stream has ended.
 const LAST_GRACE: Duration = Duration::from_secs(5);
@@ -178,6 +179,10 @@ async fn run_stream(
         Ok(source) => source,
         Err(error) => return StreamEnd::GaveUp(format!("{error:#}")),
     };
+    let (leads, leading) = watch::channel(false);
+    if stream.lake.enabled && stream.lake.upkeep.enabled && !mode.once {
+        upkeep::start(&config.job, &stream, leading, shutdown.clone());
+    }
     let wiring = Wiring {
         source,
         source_events,
@@ -185,6 +190,7 @@ async fn run_stream(
         sink_events,
         stopped,
         session,
+        leads,
         health,
         counters,
         shutdown,

@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::time::ChronoUtc;
 
 use crate::batch::Reject;
 use crate::health::{Part, Since};
+use crate::lake::maintenance::vacuum::Vacuumed;
 use crate::offsets::{Partition, Progress};
 use crate::sink::{CommitSummary, Reason, SinkName};
 
@@ -74,6 +75,29 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_counter!("affluent_committed_rows_total", "Rows committed, by sink");
     describe_counter!("affluent_committed_bytes_total", "Bytes committed, by sink");
     describe_counter!("affluent_committed_files_total", "Files committed to the lake");
+    describe_counter!("affluent_checkpoints_total", "Checkpoints of the lake's tables");
+    describe_counter!(
+        "affluent_log_files_removed_total",
+        "Old files of the lake's logs removed"
+    );
+    describe_counter!(
+        "affluent_compacted_files_total",
+        "Files of the lake put together with others"
+    );
+    describe_counter!("affluent_compacted_bytes_total", "…and their bytes");
+    describe_counter!(
+        "affluent_compactions_overtaken_total",
+        "Compactions given up because somebody else changed the files"
+    );
+    describe_counter!(
+        "affluent_vacuumed_files_total",
+        "Files deleted that no version of a table needs"
+    );
+    describe_counter!("affluent_vacuumed_bytes_total", "…and their bytes");
+    describe_counter!(
+        "affluent_upkeep_failures_total",
+        "Failed checkpoints, compactions and vacuums, by kind"
+    );
     describe_counter!("affluent_replayed_documents_total", "Documents that were already there");
     describe_counter!(
         "affluent_ownership_lost_total",
@@ -131,6 +155,65 @@ pub fn unknown_fields(stream: &str, fields: u64) {
     if fields > 0 {
         counter!("affluent_unknown_fields_total", "stream" => stream.to_owned()).increment(fields);
     }
+}
+
+/// A table's checkpoint has been written, and old log files behind it removed.
+pub fn checkpointed(stream: &str, version: u64, log_files_removed: u64, took: Duration) {
+    counter!("affluent_checkpoints_total", "stream" => stream.to_owned()).increment(1);
+    counter!("affluent_log_files_removed_total", "stream" => stream.to_owned()).increment(log_files_removed);
+    histogram!("affluent_checkpoint_seconds", "stream" => stream.to_owned()).record(took.as_secs_f64());
+    info!(
+        stream,
+        version,
+        log_files_removed,
+        ms = took.as_millis() as u64,
+        "checkpoint written"
+    );
+}
+
+/// Files, with their bytes, became one.
+pub fn compacted(stream: &str, version: u64, (files, bytes): (u64, u64), into_bytes: u64, took: Duration) {
+    counter!("affluent_compacted_files_total", "stream" => stream.to_owned()).increment(files);
+    counter!("affluent_compacted_bytes_total", "stream" => stream.to_owned()).increment(bytes);
+    histogram!("affluent_compaction_seconds", "stream" => stream.to_owned()).record(took.as_secs_f64());
+    info!(
+        stream,
+        version,
+        files,
+        bytes,
+        into_bytes,
+        ms = took.as_millis() as u64,
+        "files put together"
+    );
+}
+
+/// Somebody else changed the files that were being put together.
+pub fn compaction_overtaken(stream: &str) {
+    counter!("affluent_compactions_overtaken_total", "stream" => stream.to_owned()).increment(1);
+    info!(stream, "a compaction was overtaken: its files are left to the next one");
+}
+
+pub fn vacuumed(stream: &str, done: &Vacuumed, took: Duration) {
+    counter!("affluent_vacuumed_files_total", "stream" => stream.to_owned()).increment(done.files);
+    counter!("affluent_vacuumed_bytes_total", "stream" => stream.to_owned()).increment(done.bytes);
+    info!(
+        stream,
+        files = done.files,
+        bytes = done.bytes,
+        young = done.young,
+        unknown = done.unknown,
+        ms = took.as_millis() as u64,
+        "files that no version needs deleted"
+    );
+}
+
+/// Nothing that was stored depends on it; it is tried again.
+pub fn upkeep_failed(stream: &str, what: &'static str, failure: &anyhow::Error) {
+    counter!("affluent_upkeep_failures_total", "stream" => stream.to_owned(), "what" => what).increment(1);
+    warn!(
+        stream,
+        what, "upkeep of the table failed and is tried again: {failure:#}"
+    );
 }
 
 pub fn committed(stream: &str, sink: SinkName, reason: Reason, commit: &CommitSummary) {

@@ -88,8 +88,23 @@ pub struct LakeConfig {
     /// Memory of files in the making (waiting rows, encoders, encoded bytes until they are stored), all streams
     /// together; a stream's own bounds its part.
     pub max_open_bytes: u64,
+    pub upkeep: UpkeepConfig,
     /// Object-store options by their usual names.
     pub storage: BTreeMap<String, String>,
+}
+
+/// What a running job does for its tables beside storing rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpkeepConfig {
+    pub enabled: bool,
+    /// Commits between two checkpoints.
+    pub checkpoint_every: u64,
+    pub compact: bool,
+    pub compact_interval: Duration,
+    /// A partition without a new file for so long counts as complete.
+    pub quiet_after: Duration,
+    pub vacuum: bool,
+    pub vacuum_interval: Duration,
 }
 
 #[derive(Clone, Debug)]

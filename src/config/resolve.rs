@@ -17,7 +17,7 @@ use super::problem::{Origin, Report};
 use super::secret::mask_uri;
 use super::section::Section;
 use super::stream;
-use super::{Config, HttpConfig, KafkaConfig, LakeConfig, LimitsConfig, MongoConfig, Start};
+use super::{Config, HttpConfig, KafkaConfig, LakeConfig, LimitsConfig, MongoConfig, Start, UpkeepConfig};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -248,6 +248,7 @@ pub(super) fn lake(section: Section<'_>, below: Option<&LakeConfig>) -> Option<L
         );
         section.problem("target_file_size", message);
     }
+    let upkeep = upkeep(&section, below.map(|b| &b.upkeep));
     let mut storage = below.map(|b| b.storage.clone()).unwrap_or_default();
     storage.extend(section.map("storage").into_iter().map(|(key, (value, _))| (key, value)));
     section.finish();
@@ -258,7 +259,36 @@ pub(super) fn lake(section: Section<'_>, below: Option<&LakeConfig>) -> Option<L
         idle_interval: idle_interval?,
         target_file_bytes: target?,
         max_open_bytes: open?,
+        upkeep: upkeep?,
         storage,
+    })
+}
+
+fn upkeep(lake: &Section<'_>, below: Option<&UpkeepConfig>) -> Option<UpkeepConfig> {
+    let Some(section) = lake.section("upkeep") else {
+        return below.cloned();
+    };
+    let interval = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+    let enabled = section.boolean("enabled", below.map(|b| b.enabled));
+    let checkpoint_every = section.integer(
+        "checkpoint_every",
+        below.map(|b| b.checkpoint_every as usize),
+        1..=100_000,
+    );
+    let compact = section.boolean("compact", below.map(|b| b.compact));
+    let compact_interval = section.duration("compact_interval", below.map(|b| b.compact_interval), interval.clone());
+    let quiet_after = section.duration("quiet_after", below.map(|b| b.quiet_after), interval.clone());
+    let vacuum = section.boolean("vacuum", below.map(|b| b.vacuum));
+    let vacuum_interval = section.duration("vacuum_interval", below.map(|b| b.vacuum_interval), interval);
+    section.finish();
+    Some(UpkeepConfig {
+        enabled: enabled?,
+        checkpoint_every: checkpoint_every? as u64,
+        compact: compact?,
+        compact_interval: compact_interval?,
+        quiet_after: quiet_after?,
+        vacuum: vacuum?,
+        vacuum_interval: vacuum_interval?,
     })
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use chrono::SecondsFormat;
 
 use super::secret::mask;
-use super::{Config, Every, LakeConfig, Measure, MongoConfig, RollupConfig, Start, StreamConfig, Tombstones};
+use super::{
+    Config, Every, LakeConfig, Measure, MongoConfig, RollupConfig, Start, StreamConfig, Tombstones, UpkeepConfig,
+};
 use crate::schema::{EpochUnit, Field, StreamSchema};
 
 /// The configuration as TOML, masked.
@@ -27,6 +29,8 @@ pub fn to_toml(config: &Config) -> String {
     out.settings(&mongo(&config.mongo), None);
     out.header("[lake]");
     out.settings(&lake(&config.lake), None);
+    out.header("[lake.upkeep]");
+    out.settings(&upkeep(&config.lake.upkeep), None);
     out.map("[lake.storage]", &config.lake.storage);
     out.header("[http]");
     out.entry("enabled", config.http.enabled);
@@ -103,6 +107,11 @@ impl Text {
             self.header("[streams.lake]");
             self.settings(&own, Some(&global));
         }
+        let (own, global) = (upkeep(&stream.lake.upkeep), upkeep(&config.lake.upkeep));
+        if own != global {
+            self.header("[streams.lake.upkeep]");
+            self.settings(&own, Some(&global));
+        }
         if stream.lake.storage != config.lake.storage {
             self.map("[streams.lake.storage]", &stream.lake.storage);
         }
@@ -159,6 +168,18 @@ fn lake(lake: &LakeConfig) -> [(&'static str, String); 6] {
         ("idle_interval", duration(lake.idle_interval)),
         ("target_file_size", size(lake.target_file_bytes)),
         ("max_open_size", size(lake.max_open_bytes)),
+    ]
+}
+
+fn upkeep(upkeep: &UpkeepConfig) -> [(&'static str, String); 7] {
+    [
+        ("enabled", upkeep.enabled.to_string()),
+        ("checkpoint_every", upkeep.checkpoint_every.to_string()),
+        ("compact", upkeep.compact.to_string()),
+        ("compact_interval", duration(upkeep.compact_interval)),
+        ("quiet_after", duration(upkeep.quiet_after)),
+        ("vacuum", upkeep.vacuum.to_string()),
+        ("vacuum_interval", duration(upkeep.vacuum_interval)),
     ]
 }
 

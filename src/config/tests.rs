@@ -101,6 +101,15 @@ fn the_resolved_defaults_read_like_a_file() {
     target_file_size = "128MiB"
     max_open_size = "192MiB"
 
+    [lake.upkeep]
+    enabled = true
+    checkpoint_every = 100
+    compact = true
+    compact_interval = "10m"
+    quiet_after = "1h"
+    vacuum = true
+    vacuum_interval = "1day"
+
     [http]
     enabled = true
     listen = "127.0.0.1:8080"
@@ -262,7 +271,7 @@ colour = "blue"
       affluent.toml:23: streams.clicks.colour: unknown key; known here: preset, name, topic, dead_letter_topic, format, tombstones, max_record_bytes, max_dead_letters, mongo, lake, fields, rollups, timezone, event_time, partition_by
       environment AFFLUENT__HTTP__ENABLED: http.enabled: wants true or false, found "maybe"
       --set: wants KEY=VALUE, as in --set lake.commit_interval=5s
-      --set lake.colour: unknown key; known here: enabled, root, commit_interval, idle_interval, target_file_size, max_open_size, storage
+      --set lake.colour: unknown key; known here: enabled, root, commit_interval, idle_interval, target_file_size, max_open_size, upkeep, storage
     "#);
 }
 

@@ -68,6 +68,7 @@ fn stream() -> StreamConfig {
             idle_interval: Duration::ZERO,
             target_file_bytes: 0,
             max_open_bytes: 0,
+            upkeep: Default::default(),
             storage: BTreeMap::new(),
         },
     }

@@ -65,6 +65,7 @@ fn stream(schema: StreamSchema) -> StreamConfig {
             idle_interval: Duration::ZERO,
             target_file_bytes: 1,
             max_open_bytes: 1,
+            upkeep: Default::default(),
             storage: BTreeMap::new(),
         },
     }

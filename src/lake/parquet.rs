@@ -140,7 +140,11 @@ impl PartitionWriter {
         self.encode()?;
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.start(&RecordBatch::new_empty(Arc::clone(&self.schema)))?,
+            None => start(
+                &self.schema,
+                &self.properties,
+                &RecordBatch::new_empty(Arc::clone(&self.schema)),
+            )?,
         };
         let metadata = writer.finish()?;
         let stats = file_stats(&self.schema, &metadata);
@@ -155,20 +159,74 @@ impl PartitionWriter {
         for rows in mem::take(&mut self.waiting) {
             let writer = match self.writer.take() {
                 Some(writer) => writer,
-                None => self.start(&rows)?,
+                None => start(&self.schema, &self.properties, &rows)?,
             };
             self.writer.insert(writer).write(&rows)?;
         }
         Ok(())
     }
+}
 
-    fn start(&self, first: &RecordBatch) -> Result<ArrowWriter<Blocks>, ParquetError> {
-        let options = ArrowWriterOptions::new()
-            .with_properties(suited(&self.properties, first))
-            // The Parquet types say it all; a kilobyte of Arrow schema would outweigh a small file's rows.
-            .with_skip_arrow_metadata(true);
-        ArrowWriter::try_new_with_options(Blocks::default(), Arc::clone(&self.schema), options)
+/// A file that is handed on while it is encoded: for one that does not fit the memory.
+pub struct FileEncoder {
+    schema: SchemaRef,
+    properties: Arc<WriterProperties>,
+    /// From the first rows on.
+    writer: Option<ArrowWriter<Blocks>>,
+}
+
+impl FileEncoder {
+    pub fn new(schema: &SchemaRef, properties: &Arc<WriterProperties>) -> Self {
+        Self {
+            schema: Arc::clone(schema),
+            properties: Arc::clone(properties),
+            writer: None,
+        }
     }
+
+    pub fn push(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => start(&self.schema, &self.properties, rows)?,
+        };
+        self.writer.insert(writer).write(rows)
+    }
+
+    /// What has been encoded since the last call.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        let blocks = self.writer.as_mut().map(|writer| mem::take(writer.inner_mut()));
+        blocks.unwrap_or_default().0.into_iter().map(Bytes::from).collect()
+    }
+
+    /// The rest of the file, and `add.stats`.
+    pub fn finish(mut self) -> Result<(Vec<Bytes>, String), ParquetError> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => start(
+                &self.schema,
+                &self.properties,
+                &RecordBatch::new_empty(Arc::clone(&self.schema)),
+            )?,
+        };
+        let metadata = writer.finish()?;
+        let stats = file_stats(&self.schema, &metadata);
+        Ok((
+            mem::take(writer.inner_mut()).0.into_iter().map(Bytes::from).collect(),
+            stats,
+        ))
+    }
+}
+
+fn start(
+    schema: &SchemaRef,
+    properties: &WriterProperties,
+    first: &RecordBatch,
+) -> Result<ArrowWriter<Blocks>, ParquetError> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(suited(properties, first))
+        // The Parquet types say it all; a kilobyte of Arrow schema would outweigh a small file's rows.
+        .with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(Blocks::default(), Arc::clone(schema), options)
 }
 
 /// Encoded bytes as they come. One growing vector would hold up to twice what it has, three times while it moves.

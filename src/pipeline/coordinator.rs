@@ -67,6 +67,8 @@ pub struct Wiring {
     pub sink_events: mpsc::UnboundedReceiver<driver::Event>,
     pub stopped: mpsc::UnboundedReceiver<Invariant>,
     pub session: watch::Sender<Session>,
+    /// Whether this instance reads the topic's first partition: of all instances one does what only one has to do.
+    pub leads: watch::Sender<bool>,
     pub health: StreamHealth,
     pub counters: Arc<Counters>,
     pub shutdown: CancellationToken,
@@ -249,6 +251,7 @@ impl Coordinator {
                 self.grant = grant;
                 self.moved.0 = Instant::now();
                 self.assigned.extend(partitions);
+                self.tell_who_leads();
                 self.establish_at = Some(Instant::now());
             }
             Event::Revoked { partitions, flushed } => self.on_revoked(&partitions, flushed),
@@ -272,6 +275,7 @@ impl Coordinator {
                 progress.remove(partition);
             });
         }
+        self.tell_who_leads();
         self.moved.0 = Instant::now();
         if self.assigned.is_empty() {
             // With `--once` nothing may be left to do here: a later, empty assignment is not always told.
@@ -289,6 +293,13 @@ impl Coordinator {
             // A lake file mixes partitions: what is not committed is dropped whole, the kept ones are re-read.
             self.next_session();
         }
+    }
+
+    fn tell_who_leads(&self) {
+        let leads = self.assigned.contains(&Partition(0));
+        self.wiring
+            .leads
+            .send_if_modified(|led| std::mem::replace(led, leads) != leads);
     }
 
     fn await_flush(&mut self, done: FlushDone) {

@@ -363,6 +363,7 @@ fn stream(dice: &mut Dice) -> StreamConfig {
             idle_interval: Duration::ZERO,
             target_file_bytes: dice.one_of(&[1, 1 << 20]),
             max_open_bytes: dice.one_of(&[1, 4 << 10, 1 << 20]),
+            upkeep: Default::default(),
             storage: Default::default(),
         },
     }

@@ -50,6 +50,8 @@ fn every_failpoint_in_the_source_is_tested() {
         .iter()
         .chain(crate::dead_letters::FAILPOINTS)
         .chain(crate::losses::FAILPOINTS)
+        .chain(crate::rebuild::FAILPOINTS)
+        .chain(crate::upkeep::FAILPOINTS)
         .map(|name| (*name).to_owned())
         .collect();
     listed.sort();

@@ -93,6 +93,7 @@ fn stream(timezone: Tz) -> StreamConfig {
             idle_interval: Duration::ZERO,
             target_file_bytes: 1,
             max_open_bytes: 1,
+            upkeep: Default::default(),
             storage: BTreeMap::new(),
         },
     }

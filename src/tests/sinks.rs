@@ -74,6 +74,7 @@ impl Fixture {
             idle_interval: Duration::from_secs(10),
             target_file_bytes: 128 << 20,
             max_open_bytes: 256 << 20,
+            upkeep: Default::default(),
             storage: BTreeMap::new(),
         };
         let stream = StreamConfig {

@@ -1,9 +1,9 @@
-//! Reads what we need of a classic checkpoint: protocol, metadata, our `txn` entries, and whether the table
-//! has files at all.
+//! Reads a classic checkpoint, and of it only the columns that are asked for.
 //!
-//! Owns: the choice of columns. A checkpoint lists every file with its statistics; only the pages of five
-//! small column groups are fetched, so a start does not slow down or grow with the table.
-//! Does not own: which checkpoint is read (`load`).
+//! Owns: what `log` needs of it: protocol, metadata, our `txn` entries, and whether the table has files at all. A
+//! checkpoint lists every file with its statistics; only the pages of five small column groups are fetched, so a start
+//! does not slow down or grow with the table.
+//! Does not own: which checkpoint is read (`load`), the list of files (`files`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
-use parquet::schema::types::SchemaDescriptor;
 
 use super::actions::{Metadata, Protocol};
 use super::names::{AppIds, Entry};
@@ -53,11 +52,20 @@ async fn read_part(
     app_ids: &AppIds,
     checkpoint: &mut Checkpoint,
 ) -> anyhow::Result<()> {
+    read_columns(objects, path, is_ours, |batch| checkpoint.take(batch, app_ids)).await
+}
+
+/// Shows `take` the wanted leaf columns of one file of a checkpoint, batch by batch.
+pub(super) async fn read_columns(
+    objects: &Arc<dyn ObjectStore>,
+    path: &Path,
+    wanted: impl Fn(&[String]) -> bool,
+    mut take: impl FnMut(&RecordBatch) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let metadata = footer(objects, path).await?;
-    let mask = ProjectionMask::leaves(
-        metadata.file_metadata().schema_descr(),
-        wanted(metadata.file_metadata().schema_descr()),
-    );
+    let schema = metadata.file_metadata().schema_descr();
+    let leaves = (0..schema.num_columns()).filter(|leaf| wanted(schema.column(*leaf).path().parts()));
+    let mask = ProjectionMask::leaves(schema, leaves);
     // Types as Parquet has them, whatever Arrow types the writer happened to hold.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let mut decoder = ParquetPushDecoderBuilder::try_new_decoder_with_options(Arc::new(metadata), options)?
@@ -69,7 +77,7 @@ async fn read_part(
                 let data = objects.get_ranges(path, &ranges).await?;
                 decoder.push_ranges(ranges, data)?;
             }
-            DecodeResult::Data(batch) => checkpoint.take(&batch, app_ids)?,
+            DecodeResult::Data(batch) => take(&batch)?,
             DecodeResult::Finished => return Ok(()),
         }
     }
@@ -90,18 +98,13 @@ async fn footer(objects: &Arc<dyn ObjectStore>, path: &Path) -> anyhow::Result<P
     }
 }
 
-fn wanted(schema: &SchemaDescriptor) -> Vec<usize> {
-    let leaf = |index: &usize| {
-        let path = schema.column(*index);
-        let parts = path.path().parts();
-        match parts[0].as_str() {
-            "protocol" | "metaData" => true,
-            "txn" => parts[1] == "appId" || parts[1] == "version",
-            "add" => parts.len() == 2 && parts[1] == "size",
-            _ => false,
-        }
-    };
-    (0..schema.num_columns()).filter(leaf).collect()
+fn is_ours(leaf: &[String]) -> bool {
+    match leaf[0].as_str() {
+        "protocol" | "metaData" => true,
+        "txn" => leaf[1] == "appId" || leaf[1] == "version",
+        "add" => leaf.len() == 2 && leaf[1] == "size",
+        _ => false,
+    }
 }
 
 impl Checkpoint {
@@ -137,7 +140,7 @@ impl Checkpoint {
     }
 }
 
-fn group<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StructArray> {
+pub(super) fn group<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StructArray> {
     batch.column_by_name(name)?.as_struct_opt()
 }
 
@@ -146,13 +149,9 @@ fn first_valid(group: &StructArray) -> Option<usize> {
 }
 
 fn protocol(group: &StructArray, row: usize) -> anyhow::Result<Protocol> {
-    let version = |name: &str| {
-        let column = valid(group, name, row)?.as_primitive_opt::<Int32Type>()?;
-        Some(column.value(row))
-    };
     Ok(Protocol {
-        min_reader_version: version("minReaderVersion").context("a protocol without minReaderVersion")?,
-        min_writer_version: version("minWriterVersion").context("a protocol without minWriterVersion")?,
+        min_reader_version: int(group, "minReaderVersion", row).context("a protocol without minReaderVersion")?,
+        min_writer_version: int(group, "minWriterVersion", row).context("a protocol without minWriterVersion")?,
         reader_features: texts(group, "readerFeatures", row),
         writer_features: texts(group, "writerFeatures", row),
     })
@@ -171,17 +170,22 @@ fn metadata(group: &StructArray, row: usize) -> anyhow::Result<Metadata> {
 }
 
 /// The member's array, where it is there and not null in this row.
-fn valid<'a>(group: &'a StructArray, name: &str, row: usize) -> Option<&'a dyn Array> {
+pub(super) fn valid<'a>(group: &'a StructArray, name: &str, row: usize) -> Option<&'a dyn Array> {
     let column = group.column_by_name(name)?;
     column.is_valid(row).then_some(column.as_ref())
 }
 
-fn text(group: &StructArray, name: &str, row: usize) -> Option<String> {
+pub(super) fn text(group: &StructArray, name: &str, row: usize) -> Option<String> {
     let column = valid(group, name, row)?.as_string_opt::<i32>()?;
     Some(column.value(row).to_owned())
 }
 
-fn long(group: &StructArray, name: &str, row: usize) -> Option<i64> {
+pub(super) fn int(group: &StructArray, name: &str, row: usize) -> Option<i32> {
+    let column = valid(group, name, row)?.as_primitive_opt::<Int32Type>()?;
+    Some(column.value(row))
+}
+
+pub(super) fn long(group: &StructArray, name: &str, row: usize) -> Option<i64> {
     let column = valid(group, name, row)?.as_primitive_opt::<Int64Type>()?;
     Some(column.value(row))
 }
@@ -192,7 +196,7 @@ fn texts(group: &StructArray, name: &str, row: usize) -> Option<Vec<String>> {
     Some(values.iter().flatten().map(str::to_owned).collect())
 }
 
-fn pairs(group: &StructArray, name: &str, row: usize) -> BTreeMap<String, Option<String>> {
+pub(super) fn pairs(group: &StructArray, name: &str, row: usize) -> BTreeMap<String, Option<String>> {
     let entries = valid(group, name, row).and_then(|column| Some(column.as_map_opt()?.value(row)));
     let Some(entries) = entries else {
         return BTreeMap::new();

@@ -235,7 +235,7 @@ impl Proposal {
 }
 
 /// Writes the commit file of exactly this version, or fails: of all who claim it one wins.
-pub(super) async fn put_if_absent(store: &Store, version: u64, body: String) -> object_store::Result<()> {
+pub async fn put_if_absent(store: &Store, version: u64, body: String) -> object_store::Result<()> {
     let options = PutOptions {
         mode: PutMode::Create,
         ..PutOptions::default()
@@ -244,13 +244,16 @@ pub(super) async fn put_if_absent(store: &Store, version: u64, body: String) -> 
     store.objects().put_opts(&path, body.into(), options).await.map(drop)
 }
 
+/// Delta's name for putting files together: the one commit of ours that depends on files it read.
+pub const OPTIMIZE: &str = "OPTIMIZE";
+
 /// The `commitInfo` line of every commit of ours.
-pub(super) fn commit_info(operation: &str, parameters: &BTreeMap<String, String>, own: &OwnCommit) -> Value {
+pub fn commit_info(operation: &str, parameters: &BTreeMap<String, String>, own: &OwnCommit) -> Value {
     json!({"commitInfo": {
         "timestamp": Utc::now().timestamp_millis(),
         "operation": operation,
         "operationParameters": parameters,
-        "isBlindAppend": true,
+        "isBlindAppend": operation != OPTIMIZE,
         "engineInfo": concat!("affluent/", env!("CARGO_PKG_VERSION")),
         "affluent": own,
     }})

@@ -9,6 +9,8 @@
 pub mod actions;
 mod checkpoint;
 pub mod commit;
+pub mod files;
+pub mod library;
 pub mod load;
 pub mod log;
 pub mod loss;
@@ -16,7 +18,7 @@ pub mod names;
 pub mod spec;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -113,13 +115,7 @@ impl Table {
 
     /// How long a file may lie uncommitted before another program's VACUUM could have taken it.
     pub fn safe_wait(&self) -> Duration {
-        let configured = self
-            .log
-            .metadata
-            .configuration
-            .get("delta.deletedFileRetentionDuration");
-        let retention = configured.and_then(Option::as_deref).and_then(parse_interval);
-        retention.unwrap_or(DEFAULT_RETENTION) / 4
+        safe_retention(&self.log) / 4
     }
 
     /// The first of these files that is not there.
@@ -212,8 +208,15 @@ async fn create(store: &Store, spec: &TableSpec, app_ids: &AppIds) -> Result<Log
     }
 }
 
+/// How long the table promises to keep files that its newest version does not need.
+pub fn safe_retention(log: &LogTail) -> Duration {
+    let configured = log.metadata.configuration.get("delta.deletedFileRetentionDuration");
+    let retention = configured.and_then(Option::as_deref).and_then(parse_interval);
+    retention.unwrap_or(DEFAULT_RETENTION)
+}
+
 /// `interval 30 days` and the like; `None` for what is not understood.
-fn parse_interval(text: &str) -> Option<Duration> {
+pub fn parse_interval(text: &str) -> Option<Duration> {
     let mut words = text
         .split_whitespace()
         .filter(|word| !word.eq_ignore_ascii_case("interval"));

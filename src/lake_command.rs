@@ -1,0 +1,392 @@
+//! `affluent lake history|compact|checkpoint|vacuum`.
+//!
+//! Owns: the command line, progress, and the summary of what was done.
+//! Does not own: the work (`lake::maintenance`), which a running job does by itself at its intervals.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::json;
+use tracing::info;
+
+use crate::config::{Config, StreamConfig};
+use crate::error::{Exit, Exits};
+use crate::lake::delta::files::{self, FileState};
+use crate::lake::delta::log::LogTail;
+use crate::lake::delta::names::AppIds;
+use crate::lake::delta::safe_retention;
+use crate::lake::delta::spec::TableSpec;
+use crate::lake::maintenance::compact::{self, Outcome};
+use crate::lake::maintenance::history::{self, Version};
+use crate::lake::maintenance::plan::{Bin, PlanSettings, plan};
+use crate::lake::maintenance::{checkpoint, vacuum};
+use crate::lake::store::Store;
+use crate::output;
+use crate::run::select;
+
+#[derive(clap::Args, Debug)]
+pub struct LakeArgs {
+    #[command(subcommand)]
+    command: LakeCommand,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum LakeCommand {
+    /// List the table's newest versions: when, who, what, how many files
+    History(HistoryArgs),
+    /// Put small files together; a running job may go on meanwhile
+    Compact(CompactArgs),
+    /// Write a checkpoint of the newest version, and remove log files nobody needs any more
+    Checkpoint(CheckpointArgs),
+    /// Delete data files that no version within the retention needs
+    Vacuum(VacuumArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct Streams {
+    /// Only this stream (may be repeated); all of them by default
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+struct HistoryArgs {
+    #[command(flatten)]
+    of: Streams,
+    /// So many versions, the newest
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+}
+
+#[derive(clap::Args, Debug)]
+struct CompactArgs {
+    #[command(flatten)]
+    of: Streams,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// A partition without a new file for so long counts as complete: its files are put together whatever their number
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    quiet: Duration,
+    /// Small files that make a rewrite worth while in a partition that still receives rows
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    many: u64,
+}
+
+#[derive(clap::Args, Debug)]
+struct CheckpointArgs {
+    #[command(flatten)]
+    of: Streams,
+    /// Leave the log's old files where they are
+    #[arg(long)]
+    keep_log: bool,
+}
+
+#[derive(clap::Args, Debug)]
+struct VacuumArgs {
+    #[command(flatten)]
+    of: Streams,
+    /// Count and name what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep what versions this young need, and every file this young. Default: the table's own
+    /// `delta.deletedFileRetentionDuration`, else 7 days
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    retention: Option<Duration>,
+    /// Allow a retention below the table's own: readers of an older version may find files gone, and so may a job whose
+    /// files wait for their commit
+    #[arg(long)]
+    force: bool,
+}
+
+pub async fn run(args: LakeArgs, config: &Config) -> anyhow::Result<Exit> {
+    match args.command {
+        LakeCommand::History(args) => {
+            let limit = args.limit;
+            each(config, &args.of, async |table| table.history(limit).await).await
+        }
+        LakeCommand::Compact(args) => each(config, &args.of, async |table| table.compact(&args).await).await,
+        LakeCommand::Checkpoint(args) => {
+            each(config, &args.of, async |table| table.checkpoint(args.keep_log).await).await
+        }
+        LakeCommand::Vacuum(args) => each(config, &args.of, async |table| table.vacuum(&args).await).await,
+    }
+}
+
+/// What one command answers about one table.
+struct Answer {
+    json: serde_json::Value,
+    text: String,
+}
+
+async fn each(
+    config: &Config,
+    of: &Streams,
+    work: impl AsyncFn(&OpenTable<'_>) -> anyhow::Result<Answer>,
+) -> anyhow::Result<Exit> {
+    let mut answers = BTreeMap::new();
+    for stream in select(config, &of.streams)?.iter().filter(|stream| stream.lake.enabled) {
+        let answer = match OpenTable::open(config, stream).await? {
+            Some(table) => work(&table).await?,
+            None => Answer {
+                json: serde_json::Value::Null,
+                text: format!("{}: no table yet\n", stream.name),
+            },
+        };
+        if !of.json {
+            output::print(&answer.text)?;
+        }
+        answers.insert(stream.name.clone(), answer.json);
+    }
+    if answers.is_empty() {
+        return Err(Exits::error(Exit::Usage, "no stream has its lake enabled".to_owned()));
+    }
+    if of.json {
+        output::print_line(json!({ "streams": answers }))?;
+    }
+    Ok(Exit::Ok)
+}
+
+struct OpenTable<'a> {
+    stream: &'a StreamConfig,
+    store: Store,
+    log: LogTail,
+}
+
+impl<'a> OpenTable<'a> {
+    /// `None` where there is none yet. One that is not this job's is refused.
+    async fn open(config: &Config, stream: &'a StreamConfig) -> anyhow::Result<Option<Self>> {
+        let lake = &stream.lake;
+        let Some(store) = Store::open_existing(&lake.root, &lake.storage, &stream.name)? else {
+            return Ok(None);
+        };
+        let Some(log) = LogTail::load(&store, &AppIds::new(&config.job, &stream.name)).await? else {
+            return Ok(None);
+        };
+        let spec = TableSpec::new(&config.job, &stream.name, &stream.topic, &stream.schema);
+        spec.check(store.location(), &log.protocol, &log.metadata)?;
+        Ok(Some(Self { stream, store, log }))
+    }
+
+    async fn history(&self, limit: usize) -> anyhow::Result<Answer> {
+        let versions = history::newest(&self.store, self.log.version, limit).await?;
+        let mut text = format!("{} at {}\n", self.stream.name, self.store.location());
+        for version in &versions {
+            text.push_str(&line(version));
+        }
+        Ok(Answer {
+            json: json!(versions),
+            text,
+        })
+    }
+
+    async fn compact(&self, args: &CompactArgs) -> anyhow::Result<Answer> {
+        let settings = PlanSettings {
+            target: self.stream.lake.target_file_bytes,
+            quiet: args.quiet,
+            many: usize::try_from(args.many)?,
+        };
+        let mut active = Vec::new();
+        let mut all = Sum::default();
+        let reading = files::visit(&self.store, self.log.version, |state| {
+            if let FileState::Active(file) = state {
+                all.add(file.size);
+                if file.size < settings.target {
+                    active.push(file);
+                }
+            }
+        });
+        reading.await?;
+        let bins = plan(active, Utc::now().timestamp_millis(), &settings);
+        let mut done = Compacted {
+            before: all,
+            planned: Sum {
+                files: bins.iter().map(|bin| bin.files.len() as u64).sum(),
+                bytes: bins.iter().map(Bin::bytes).sum(),
+            },
+            ..Compacted::default()
+        };
+        if !args.dry_run {
+            self.rewrite(&bins, &mut done).await?;
+        }
+        Ok(Answer {
+            text: done.text(&self.stream.name, args.dry_run),
+            json: json!(done),
+        })
+    }
+
+    async fn rewrite(&self, bins: &[Bin], done: &mut Compacted) -> anyhow::Result<()> {
+        let bar = bar(done.planned.bytes, &self.stream.name);
+        for bin in bins {
+            match compact::compact(&self.store, &self.log, bin).await? {
+                Outcome::Done { bytes, version } => {
+                    done.replaced.files += bin.files.len() as u64;
+                    done.replaced.bytes += bin.bytes();
+                    done.written.add(bytes);
+                    done.version = Some(version);
+                }
+                Outcome::Overtaken => done.overtaken += 1,
+            }
+            bar.inc(bin.bytes());
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    async fn checkpoint(&self, keep_log: bool) -> anyhow::Result<Answer> {
+        let version = self.log.version;
+        checkpoint::write(&self.store, version).await?;
+        let retention = checkpoint::log_retention(&self.log).filter(|_| !keep_log);
+        let removed = match retention {
+            Some(retention) => checkpoint::clean(&self.store, retention, Utc::now()).await?,
+            None => 0,
+        };
+        let name = &self.stream.name;
+        Ok(Answer {
+            json: json!({ "version": version, "log_files_removed": removed }),
+            text: format!(
+                "{name}: checkpoint of version {version}, {} old log files removed\n",
+                HumanCount(removed)
+            ),
+        })
+    }
+
+    async fn vacuum(&self, args: &VacuumArgs) -> anyhow::Result<Answer> {
+        let own = safe_retention(&self.log);
+        let retention = args.retention.unwrap_or(own);
+        if retention < own && !args.force {
+            let message = format!(
+                "--retention {} is below the {} that the table at {} promises its readers; --force does it all the same",
+                humantime::format_duration(retention),
+                humantime::format_duration(own),
+                self.store.location()
+            );
+            return Err(Exits::error(Exit::Usage, message));
+        }
+        let bar = spinner(&self.stream.name);
+        let done = vacuum::vacuum(&self.store, &self.log, retention, Utc::now(), !args.dry_run, |done| {
+            bar.set_message(format!("{} files, {}", HumanCount(done.files), HumanBytes(done.bytes)));
+        })
+        .await?;
+        bar.finish_and_clear();
+        let name = &self.stream.name;
+        let verb = if args.dry_run { "would be deleted" } else { "deleted" };
+        let mut text = format!(
+            "{name}: {} files ({}) {verb}, {} too young, {} of a kind not known\n",
+            HumanCount(done.files),
+            HumanBytes(done.bytes),
+            HumanCount(done.young),
+            HumanCount(done.unknown)
+        );
+        for example in &done.examples {
+            text.push_str(&format!("  {example}\n"));
+        }
+        Ok(Answer {
+            json: json!({
+                "dry_run": args.dry_run, "files": done.files, "bytes": done.bytes, "young": done.young,
+                "unknown": done.unknown, "examples": done.examples,
+            }),
+            text,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Sum {
+    files: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+
+    fn mean(&self) -> u64 {
+        self.bytes.checked_div(self.files).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Compacted {
+    /// The whole table.
+    before: Sum,
+    /// What was chosen.
+    planned: Sum,
+    replaced: Sum,
+    written: Sum,
+    /// Bins whose files somebody else took away meanwhile.
+    overtaken: u64,
+    version: Option<u64>,
+}
+
+impl Compacted {
+    fn text(&self, name: &str, dry_run: bool) -> String {
+        let table = format!(
+            "{name}: {} files of {} on average",
+            HumanCount(self.before.files),
+            HumanBytes(self.before.mean())
+        );
+        if dry_run || self.planned.files == 0 {
+            return format!(
+                "{table}, {} of them ({}) worth putting together\n",
+                HumanCount(self.planned.files),
+                HumanBytes(self.planned.bytes)
+            );
+        }
+        let overtaken = match self.overtaken {
+            0 => String::new(),
+            n => format!(", {n} groups left: somebody else changed them"),
+        };
+        format!(
+            "{table}; {} of them became {} of {} on average{overtaken}\n",
+            HumanCount(self.replaced.files),
+            HumanCount(self.written.files),
+            HumanBytes(self.written.mean())
+        )
+    }
+}
+
+fn line(version: &Version) -> String {
+    let time = version.timestamp.and_then(DateTime::<Utc>::from_timestamp_millis);
+    let time = time.map_or("unknown time".to_owned(), |time| {
+        time.to_rfc3339_opts(SecondsFormat::Secs, true)
+    });
+    let rows = version
+        .rows
+        .map(|rows| format!("  {} rows", HumanCount(rows)))
+        .unwrap_or_default();
+    format!(
+        "{:>10}  {time}  {:<18} +{} −{} files{rows}  {}\n",
+        version.version, version.operation, version.added, version.removed, version.engine
+    )
+}
+
+fn bar(bytes: u64, name: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        info!(stream = name, bytes, "putting files together");
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    ProgressBar::new(bytes)
+        .with_style(style.expect("a template"))
+        .with_message(name.to_owned())
+}
+
+fn spinner(name: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        info!(stream = name, "looking for files that nobody needs");
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_prefix(name.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
+}
