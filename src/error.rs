@@ -98,14 +98,22 @@ impl Exits {
     }
 }
 
-/// The exit code of an error that reached `main`: that of the `Exits` in its chain, else 3 —
+/// The exit code of an error that reached `main`: that of the `Exits` in its chain, 1 for a broken invariant, else 3 —
 /// what is not classified is most likely a service that did not answer.
 pub fn exit_code(error: &anyhow::Error) -> Exit {
     // `chain` alone does not see an `Exits` that was attached as context.
     let found = error
         .downcast_ref::<Exits>()
         .or_else(|| error.chain().find_map(|e| e.downcast_ref::<Exits>()));
-    found.map_or(Exit::Infrastructure, |e| e.exit)
+    let broken = || {
+        let of_sink = error.downcast_ref::<SinkError>();
+        error.is::<Invariant>() || matches!(of_sink, Some(SinkError::Invariant(_)))
+    };
+    match found {
+        Some(exits) => exits.exit,
+        None if broken() => Exit::Bad,
+        None => Exit::Infrastructure,
+    }
 }
 
 #[cfg(test)]

@@ -98,10 +98,16 @@ fn adopt_from(
                  offset {}: {sink} was enabled later, or has lost its progress",
                 position.next
             ),
-            format!(
-                "turn {sink} off for this stream, restore {sink} to where it was, or start both afresh under another \
-                 stream name"
-            ),
+            match sink {
+                SinkName::Mongo => {
+                    "make it anew from the lake (`affluent rebuild mongo`), turn it off for this stream, or start both \
+                     afresh under another stream name"
+                }
+                SinkName::Lake => {
+                    "turn the lake off for this stream, restore it to where it was, or start both afresh under another \
+                     stream name"
+                }
+            },
         ));
     }
     adoptions.entry(sink).or_default().insert(partition, position.next);

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use super::deployment::Deployment;
 use super::insert::Inserter;
 use super::statements::Statements;
-use super::transaction::{Move, Outcome, Plan};
+use super::transaction::{Move, Outcome, Plan, Step};
 use super::{MongoSink, buffer};
 use crate::error::{Invariant, SinkError};
 use crate::failpoint;
@@ -166,12 +166,7 @@ impl<D: Deployment> MongoSink<D> {
 
     /// `guess`: buckets that are not known are taken for new.
     fn statements(&self, increments: &[Vec<Increment>], guess: bool) -> Statements {
-        let mut statements = Statements::default();
-        for (number, (rollup, increments)) in self.rollups.iter().zip(increments).enumerate() {
-            let is_new = |key| guess && self.buckets.is_new(key);
-            statements.add(number, rollup, increments, is_new);
-        }
-        statements
+        Statements::of(&self.rollups, increments, |key| guess && self.buckets.is_new(key))
     }
 
     /// Runs the transaction until its outcome is known.
@@ -196,8 +191,10 @@ impl<D: Deployment> MongoSink<D> {
             let doubted = self.in_doubt.replace(target.clone());
             let plan = Plan {
                 deployment: &self.deployment,
-                collection: &self.collection,
-                moves: &moves,
+                step: Step::Progress {
+                    collection: &self.collection,
+                    moves: &moves,
+                },
                 rollups: &statements.commands,
             };
             let outcome = plan.run().await;

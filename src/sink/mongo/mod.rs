@@ -23,6 +23,7 @@ mod insert;
 mod loss;
 mod portion;
 mod progress;
+pub(crate) mod rebuild;
 mod statements;
 mod topology;
 mod transaction;

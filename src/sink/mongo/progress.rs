@@ -191,8 +191,8 @@ impl Identity {
         }
     }
 
-    /// May we write where this document says where we are?
-    pub fn check(&self, stored: &ProgressDocument, topic_id: &TopicId) -> Result<(), SinkError> {
+    /// Is this document of a form we know, and of this ingestion?
+    pub fn check_owner(&self, stored: &ProgressDocument) -> Result<(), SinkError> {
         let stream = &self.stream;
         if stored.version != VERSION {
             return stop(
@@ -221,6 +221,13 @@ impl Identity {
                 "name that topic again, or give the new topic a stream of its own",
             );
         }
+        Ok(())
+    }
+
+    /// May we write where this document says where we are?
+    pub fn check(&self, stored: &ProgressDocument, topic_id: &TopicId) -> Result<(), SinkError> {
+        self.check_owner(stored)?;
+        let stream = &self.stream;
         if stored.topic_id != *topic_id && stored.topic_id.is_known() && topic_id.is_known() {
             return stop(
                 format!(
@@ -270,11 +277,10 @@ impl Identity {
                 or_none(&self.rollups)
             ),
             format!(
-                "change them back; or, with every instance stopped and the stream's records all still in kafka, build \
-                 mongodb's side anew: drop {} and delete the documents of {PROGRESS_COLLECTION} whose _id begins with \
-                 `{}/`",
-                collections.join(", "),
-                self.stream
+                "change them back; or build mongodb's side anew from the lake: `affluent rebuild mongo --stream {}`, \
+                 which re-creates {}",
+                self.stream,
+                collections.join(", ")
             ),
         )
     }

@@ -31,14 +31,17 @@ pub(super) struct Statements {
 }
 
 impl Statements {
+    /// The increments of all rollups; a bucket of which `is_new` holds becomes an insert.
+    pub fn of(rollups: &[Rollup], increments: &[Vec<Increment>], is_new: impl Fn(BucketKey) -> bool) -> Self {
+        let mut statements = Self::default();
+        for (number, (rollup, increments)) in rollups.iter().zip(increments).enumerate() {
+            statements.add(number, rollup, increments, &is_new);
+        }
+        statements
+    }
+
     /// Adds one rollup's increments, in their order; those of which `is_new` holds as inserts.
-    pub fn add(
-        &mut self,
-        number: usize,
-        rollup: &Rollup,
-        increments: &[Increment],
-        is_new: impl Fn(BucketKey) -> bool,
-    ) {
+    fn add(&mut self, number: usize, rollup: &Rollup, increments: &[Increment], is_new: impl Fn(BucketKey) -> bool) {
         let mut inserts = Command::new("insert", "documents", &rollup.name);
         let mut updates = Command::new("update", "updates", &rollup.name);
         let mut key = Vec::new();

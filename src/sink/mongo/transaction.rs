@@ -59,11 +59,18 @@ impl Move {
     }
 }
 
+/// What a transaction builds on, and takes with it.
+pub(super) enum Step<'a> {
+    /// The progress of a stream's partitions; each must have as many documents as good records in `collection`.
+    Progress { collection: &'a str, moves: &'a [Move] },
+    /// Of a rebuild: commands that each change so many documents if these are as expected.
+    Rebuild(&'a [(Document, u64)]),
+}
+
 /// Everything one transaction does.
 pub(super) struct Plan<'a, D> {
     pub deployment: &'a D,
-    pub collection: &'a str,
-    pub moves: &'a [Move],
+    pub step: Step<'a>,
     /// Inserts and updates of rollup documents.
     pub rollups: &'a [RawDocumentBuf],
 }
@@ -114,7 +121,7 @@ impl<D: Deployment> Plan<'_, D> {
 
     async fn body(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
         if RECORDS_PROGRESS {
-            self.move_progress(transaction, began).await?;
+            self.take_step(transaction, began).await?;
         }
         for command in self.rollups {
             let reply = transaction.run(command.clone()).await;
@@ -124,45 +131,26 @@ impl<D: Deployment> Plan<'_, D> {
         Ok(())
     }
 
-    async fn move_progress(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
-        let failed = |attempted: &'static str| move |error| judge(error, attempted, began);
-
-        let reply = transaction.run(raw(&self.compare_and_set())).await;
-        let reply = reply.map_err(failed("move the progress"))?;
-        refused(&reply, "move the progress")?;
-        if number(&reply, "n") != self.moves.len() as u64 {
-            return Err(Outcome::Fenced);
-        }
-
-        for step in self.moves {
-            let Some(count) = self.count(step) else { continue };
-            let reply = transaction.run(raw(&count)).await;
-            compare_count(step, &reply.map_err(failed("count the documents"))?)?;
+    async fn take_step(&self, transaction: &mut D::Transaction, began: Instant) -> Result<(), Outcome> {
+        match self.step {
+            Step::Progress { collection, moves } => {
+                change(transaction, &compare_and_set(moves), moves.len() as u64, began).await?;
+                for step in moves {
+                    let Some(count) = count(collection, step) else { continue };
+                    let reply = transaction.run(raw(&count)).await;
+                    compare_count(
+                        step,
+                        &reply.map_err(|error| judge(error, "count the documents", began))?,
+                    )?;
+                }
+            }
+            Step::Rebuild(changes) => {
+                for (command, documents) in changes {
+                    change(transaction, command, *documents, began).await?;
+                }
+            }
         }
         Ok(())
-    }
-
-    fn compare_and_set(&self) -> Document {
-        let updates: Vec<Bson> = (self.moves.iter())
-            .map(|step| {
-                let mut expected = step.document.fence();
-                expected.insert("next", step.expected);
-                let change = doc! { "$set": { "next": step.next }, "$currentDate": { "updated_at": true } };
-                doc! { "q": expected, "u": change }.into()
-            })
-            .collect();
-        doc! { "update": PROGRESS_COLLECTION, "updates": updates }
-    }
-
-    /// Counts a step's `_id`s from the index alone. One command per partition: a transaction takes no
-    /// `$unionWith`, and one `$group` over all of them would look at every document instead of index keys.
-    fn count(&self, step: &Move) -> Option<Document> {
-        let (first, end) = step.ids()?;
-        let pipeline = vec![
-            doc! { "$match": { "_id": { "$gte": first, "$lt": end } } },
-            doc! { "$count": "n" },
-        ];
-        Some(doc! { "aggregate": self.collection, "pipeline": pipeline, "cursor": {} })
     }
 
     async fn commit(&self, transaction: &mut D::Transaction, began: Instant) -> Outcome {
@@ -188,6 +176,46 @@ impl<D: Deployment> Plan<'_, D> {
         failpoint!("mongo.txn.commit.after");
         outcome
     }
+}
+
+/// Counts a step's `_id`s from the index alone. One command per partition: a transaction takes no `$unionWith`, and one
+/// `$group` over all of them would look at every document instead of index keys.
+fn count(collection: &str, step: &Move) -> Option<Document> {
+    let (first, end) = step.ids()?;
+    let pipeline = vec![
+        doc! { "$match": { "_id": { "$gte": first, "$lt": end } } },
+        doc! { "$count": "n" },
+    ];
+    Some(doc! { "aggregate": collection, "pipeline": pipeline, "cursor": {} })
+}
+
+/// Runs a command that has to change so many documents: fewer are not as expected.
+async fn change(
+    transaction: &mut impl Transaction,
+    command: &Document,
+    documents: u64,
+    began: Instant,
+) -> Result<(), Outcome> {
+    let reply = transaction.run(raw(command)).await;
+    let reply = reply.map_err(|error| judge(error, "move the progress", began))?;
+    refused(&reply, "move the progress")?;
+    if number(&reply, "n") == documents {
+        Ok(())
+    } else {
+        Err(Outcome::Fenced)
+    }
+}
+
+fn compare_and_set(moves: &[Move]) -> Document {
+    let updates: Vec<Bson> = (moves.iter())
+        .map(|step| {
+            let mut expected = step.document.fence();
+            expected.insert("next", step.expected);
+            let change = doc! { "$set": { "next": step.next }, "$currentDate": { "updated_at": true } };
+            doc! { "q": expected, "u": change }.into()
+        })
+        .collect();
+    doc! { "update": PROGRESS_COLLECTION, "updates": updates }
 }
 
 fn raw(command: &Document) -> RawDocumentBuf {
@@ -230,7 +258,7 @@ fn refused(reply: &Document, attempted: &'static str) -> Result<(), Outcome> {
     }
 }
 
-/// The count in a reply to [`Transaction::count`]; no document at all makes an empty answer.
+/// The answer to [`count`]; no document at all makes an empty answer.
 fn compare_count(step: &Move, reply: &Document) -> Result<(), Outcome> {
     let batch = reply
         .get_document("cursor")

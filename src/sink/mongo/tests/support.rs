@@ -192,6 +192,7 @@ pub(super) fn stream(uri: &str, database: &str) -> StreamConfig {
             idle_interval: Duration::from_secs(5),
             target_file_bytes: 1 << 20,
             max_open_bytes: 1 << 20,
+            upkeep: Default::default(),
             storage: Default::default(),
         },
     }
