@@ -6,6 +6,7 @@
 // vocabulary, pure
 pub mod batch;
 pub mod error;
+pub mod event_time;
 pub mod failpoint;
 pub mod instant;
 pub mod loss;

@@ -275,6 +275,7 @@ fn source(log: &LogTail) -> anyhow::Result<Source> {
         table: log.metadata.id.clone(),
         version: log.version,
         partitions: partitions.collect(),
+        event_times: log.event_times(&topic_id),
         topic_id: topic_id.clone(),
         epoch: Epoch(u8::try_from(epoch).context("the table's epoch")?),
         losses: losses(&log.metadata)?,

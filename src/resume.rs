@@ -156,6 +156,7 @@ mod tests {
             next,
             untouched,
             epoch: Epoch(0),
+            event_time: None,
         })
     }
 

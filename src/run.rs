@@ -62,6 +62,7 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
     let board = Health::default();
     let shutdown = CancellationToken::new();
     let metrics = telemetry::init_metrics()?;
+    let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
     let server = serve::start(&config.http, metrics, board.clone(), shutdown.child_token()).await?;
     end_on_signals(shutdown.clone());
 
@@ -90,6 +91,7 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
     if let Some(server) = server {
         server.await?;
     }
+    small.await?;
     Ok(exit)
 }
 

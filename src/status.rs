@@ -27,16 +27,21 @@ The JSON document (fields may be added; null is unknown, never zero):
   lag_seconds             age of the oldest record that a sink still lacks; 0 where there is none
   streams[]
     stream, topic, topic_id, lake_version, lag_records, lag_seconds
+    watermark             event time up to which every sink used is complete: the smaller of the next two (RFC 3339)
+    mongo_watermark, lake_watermark
+                          the smallest event_time of the partitions that have records waiting; of all, the
+                          largest, where none has. A later record may still bear an earlier time
     partitions[]
       partition, log_start, log_end (last stable offset), lag_records, lag_seconds
       mongo, lake         null where the stream does not use the sink, else
-                          { next (offset; null: nothing recorded yet), lag_records, lag_seconds }
+                          { next (offset; null: nothing recorded yet), lag_records, lag_seconds,
+                            event_time (the highest in the sink, RFC 3339) }
     notices[]             worth knowing: progress outside the log, a topic re-created
     problems[]            services that did not answer, and why
 
 Exit codes: 0 every service answered, 3 one is missing (what the others say is printed).";
 
-/// Per partition: the log's ends, progress of each sink, lag in records and seconds
+/// Per partition: the log's ends, progress of each sink, lag in records and seconds; per stream: complete up to when
 ///
 /// Reads only. In the table `?` is unknown, `-` is nothing recorded yet, `off` a sink the stream does not use;
 /// AGE is how long ago the first record that the sink lacks was written to Kafka.

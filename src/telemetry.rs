@@ -4,17 +4,22 @@
 //! Owns: set-up of logging and of the metrics recorder, names and labels (bounded: streams, sinks, reasons,
 //! codes). Does not own: when something happens.
 
-use std::fmt::Display;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::ChronoUtc;
 
 use crate::batch::Reject;
+use crate::decode::OTHER_NAMES;
+use crate::event_time::{Lateness, Micros};
 use crate::health::{Part, Since};
 use crate::lake::maintenance::vacuum::Vacuumed;
 use crate::offsets::{Partition, Progress};
@@ -65,7 +70,7 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_counter!("affluent_dead_letters_total", "Records rejected, by code");
     describe_counter!(
         "affluent_unknown_fields_total",
-        "Fields of records that the schema does not declare"
+        "Fields of records that the schema does not declare, by name"
     );
     describe_counter!(
         "affluent_tombstones_skipped_total",
@@ -113,6 +118,10 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     );
     describe_gauge!("affluent_progress_offset", "Next offset to read, by sink and partition");
     describe_gauge!(
+        "affluent_watermark_seconds",
+        "Event time, as Unix time, up to which a sink has this instance's partitions; NaN while unknown"
+    );
+    describe_gauge!(
         "affluent_held_parts",
         "1 where a part of a stream is held by a missing or slow service"
     );
@@ -129,6 +138,14 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         "1 where an invariant has stopped the stream"
     );
     Ok(handle)
+}
+
+/// Adds up samples that nobody has asked for: until it is asked, the recorder keeps every one of them.
+pub async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(5);
+    while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        metrics.run_upkeep();
+    }
 }
 
 pub fn fetched(stream: &str, records: usize) {
@@ -151,9 +168,35 @@ pub fn skipped(stream: &str, tombstones: u64) {
     }
 }
 
-pub fn unknown_fields(stream: &str, fields: u64) {
-    if fields > 0 {
-        counter!("affluent_unknown_fields_total", "stream" => stream.to_owned()).increment(fields);
+/// Undeclared fields of one stream by name. Whoever writes records must not be able to make series without end: the
+/// first names have one each, all later ones share one.
+#[derive(Debug, Default)]
+pub struct UnknownFields {
+    named: BTreeSet<String>,
+}
+
+/// Each is a series in whatever scrapes us.
+const MAX_FIELD_SERIES: usize = 50;
+
+impl UnknownFields {
+    pub fn count(&mut self, stream: &str, fields: BTreeMap<String, u64>) {
+        for (name, occurrences) in fields {
+            let field = self.label(name);
+            counter!("affluent_unknown_fields_total", "stream" => stream.to_owned(), "field" => field)
+                .increment(occurrences);
+        }
+    }
+
+    fn label(&mut self, name: String) -> String {
+        if self.named.contains(&name) || name == OTHER_NAMES {
+            return name;
+        }
+        if self.named.len() >= MAX_FIELD_SERIES {
+            return OTHER_NAMES.to_owned();
+        }
+        info!(field = name, "records have a field that the schema does not declare");
+        self.named.insert(name.clone());
+        name
     }
 }
 
@@ -229,6 +272,7 @@ pub fn committed(stream: &str, sink: SinkName, reason: Reason, commit: &CommitSu
         commit.fills.iter().for_each(|&share| fill.record(share));
     }
     progress(stream, sink, &commit.progress);
+    late(stream, &commit.lateness);
     info!(
         stream,
         sink = sink.as_str(),
@@ -254,6 +298,53 @@ pub fn progress(stream: &str, sink: SinkName, progress: &Progress) {
         )
         .set(*next as f64);
     }
+}
+
+/// Up to where a sink is complete.
+pub fn watermark(stream: &str, sink: SinkName, at: Option<Micros>) {
+    gauge!("affluent_watermark_seconds", "stream" => stream.to_owned(), "sink" => sink.as_str())
+        .set(at.map_or(f64::NAN, |at| at as f64 / 1e6));
+}
+
+/// By stream. Not in the recorder: it would keep a sample per record until somebody asks for them.
+static LATENESS: Mutex<BTreeMap<String, Lateness>> = Mutex::new(BTreeMap::new());
+
+fn late(stream: &str, lateness: &Lateness) {
+    if lateness.records() == 0 {
+        return;
+    }
+    let mut all = LATENESS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(stream.to_owned()).or_default().merge(lateness);
+}
+
+/// The text of `/metrics`.
+pub fn render(metrics: &PrometheusHandle) -> String {
+    let lateness = LATENESS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    metrics.render() + &render_lateness(&lateness)
+}
+
+fn render_lateness(streams: &BTreeMap<String, Lateness>) -> String {
+    const NAME: &str = "affluent_lake_lateness_seconds";
+    if streams.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "# HELP {NAME} How far committed records lay behind the highest event time before them in their partition\n\
+         # TYPE {NAME} histogram\n"
+    );
+    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to a String cannot fail");
+    for (stream, late) in streams {
+        for (bound, count) in late.cumulated() {
+            line(format_args!(
+                "{NAME}_bucket{{stream=\"{stream}\",le=\"{bound}\"}} {count}"
+            ));
+        }
+        let (count, sum) = (late.records(), late.sum_seconds());
+        line(format_args!("{NAME}_bucket{{stream=\"{stream}\",le=\"+Inf\"}} {count}"));
+        line(format_args!("{NAME}_sum{{stream=\"{stream}\"}} {sum}"));
+        line(format_args!("{NAME}_count{{stream=\"{stream}\"}} {count}"));
+    }
+    text
 }
 
 pub fn reading(stream: &str, from: &Progress) {
@@ -321,5 +412,67 @@ impl Display for DisplayProgress<'_> {
             write!(f, "{space}{partition}:{next}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undeclared_names_have_a_series_each_up_to_a_bound() {
+        let mut fields = UnknownFields::default();
+        for n in 0..MAX_FIELD_SERIES {
+            assert_eq!(fields.label(format!("field{n}")), format!("field{n}"));
+        }
+        assert_eq!(fields.label("one more".to_owned()), OTHER_NAMES);
+        assert_eq!(
+            fields.label("field7".to_owned()),
+            "field7",
+            "the first ones keep theirs"
+        );
+    }
+
+    #[test]
+    fn lateness_is_a_histogram_in_the_text_format() {
+        let schema = crate::lake::split::tests::schema();
+        let rows = crate::lake::split::tests::batch(&schema, &[(9, None, 0), (8, None, 1), (9, None, 2)]);
+        let mut times = crate::event_time::EventTimes::default();
+        let late = times.take_in(&rows, crate::event_time::Columns::of(&schema));
+        let text = render_lateness(&BTreeMap::from([("sales".to_owned(), late)]));
+        insta::assert_snapshot!(text, @r#"
+        # HELP affluent_lake_lateness_seconds How far committed records lay behind the highest event time before them in their partition
+        # TYPE affluent_lake_lateness_seconds histogram
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="0"} 2
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="60"} 2
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="600"} 2
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="3600"} 2
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="21600"} 2
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="86400"} 3
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="604800"} 3
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="2592000"} 3
+        affluent_lake_lateness_seconds_bucket{stream="sales",le="+Inf"} 3
+        affluent_lake_lateness_seconds_sum{stream="sales"} 86399.999999
+        affluent_lake_lateness_seconds_count{stream="sales"} 3
+        "#);
+        assert_eq!(render_lateness(&BTreeMap::new()), "");
+    }
+
+    /// `affluent_…` between quotes or backticks.
+    fn metric_names(text: &str, quote: char) -> BTreeSet<String> {
+        let pieces = text.split(quote).filter(|piece| piece.starts_with("affluent_"));
+        let plain = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        pieces.filter(plain).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn code_and_documentation_name_the_same_metrics() {
+        let code = include_str!("telemetry.rs")
+            .split("#[cfg(test)]")
+            .next()
+            .unwrap_or_default();
+        let documented = metric_names(include_str!("../docs/metrics.md"), '`');
+        assert_eq!(metric_names(code, '"'), documented);
+        assert!(documented.len() > 20, "{documented:?}");
     }
 }

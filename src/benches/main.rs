@@ -3,6 +3,7 @@
 //! ```text
 //!  payloads ─ decode ─▶ rows ─┬─ documents ─▶ BSON
 //!                             ├─ rollups ─▶ increments
+//!                             ├─ event_times ─▶ lateness
 //!                             └─ split ─▶ rows by partition ─ parquet ─▶ files
 //! ```
 //!
@@ -23,6 +24,7 @@
 mod records;
 
 use affluent::decode::Decoder;
+use affluent::event_time::{Columns, EventTimes};
 use affluent::lake::parquet::{EncodedFile, PartitionWriter, properties};
 use affluent::lake::split::Splitter;
 use affluent::offsets::Epoch;
@@ -83,6 +85,16 @@ fn split(bencher: Bencher<'_, '_>, shape: Shape) {
     let partitions = splitter.split(&rows).expect("rows of the stream").len();
     assert_eq!(partitions, shape.partitions());
     counted(bencher, &input).bench_local(|| splitter.split(&rows).expect("rows of the stream"));
+}
+
+/// Highest event time per partition and lateness, once per sink and batch.
+#[divan::bench(args = [SalesOfAnHour, SalesOfAMonth])]
+fn event_times(bencher: Bencher<'_, '_>, shape: Shape) {
+    let input = shape.input();
+    let rows = input.rows();
+    let columns = Columns::of(&input.stream.schema);
+    let mut times = EventTimes::default();
+    counted(bencher, &input).bench_local(|| times.take_in(&rows, columns));
 }
 
 /// Arrow by partition to the bytes of Parquet files, one per partition. A file of a month's batch has 42 rows: that

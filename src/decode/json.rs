@@ -15,7 +15,7 @@ use super::fault::{Fault, shorten};
 /// Distinct undeclared names counted per batch; the rest share [`OTHER_NAMES`].
 const MAX_UNKNOWN_NAMES: usize = 100;
 /// No producer writes this name by accident: it starts with an ellipsis.
-const OTHER_NAMES: &str = "…other";
+pub(super) const OTHER_NAMES: &str = "…other";
 
 /// A value as it stands in the record, not yet judged. Texts are valid UTF-8, numbers follow the JSON grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,6 +52,9 @@ use crate::config::{StreamConfig, Tombstones};
 use crate::offsets::{Epoch, RecordId};
 use crate::schema::StreamSchema;
 
+/// The name that undeclared names are counted under where there are too many of them.
+pub const OTHER_NAMES: &str = json::OTHER_NAMES;
+
 /// Decodes the records of one stream, batch by batch.
 #[derive(Debug)]
 pub struct Decoder {

@@ -220,6 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn late_rows_have_a_file_of_their_own_and_close_none() {
+        let (schema, mut files) = files(ROOMY);
+        let today = |from: i64| -> Vec<_> { (from..from + 600).map(|n| (100, Some("a"), n)).collect() };
+        let mut closed = Vec::new();
+        for n in 0..20 {
+            let from = n * 1000;
+            closed.extend(files.push(batch(&schema, &today(from)), ROOMY).expect("pushes"));
+            // One row of an older day after each batch, and never twice of the same one in a row.
+            let late = (90 + (n % 2) as i32, Some("a"), from + 999);
+            closed.extend(files.push(batch(&schema, &[late]), ROOMY).expect("pushes"));
+        }
+        assert!(closed.is_empty(), "no partition makes way for another");
+        let closed = rest(&mut files);
+        let found: BTreeMap<_, _> = closed.iter().map(|f| (f.values[0].clone(), f.file.rows)).collect();
+        let day = |day: &str| Some(format!("1970-04-{day}"));
+        assert_eq!(
+            found,
+            BTreeMap::from([(day("01"), 10), (day("02"), 10), (day("11"), 12_000)])
+        );
+        assert_eq!(closed.len(), 3, "one file each");
+    }
+
+    #[test]
     fn short_of_memory_the_largest_files_are_closed_and_the_small_ones_stay_open() {
         let limit = 2 << 20;
         let (schema, mut files) = files(ROOMY);

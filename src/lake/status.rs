@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::delta::actions::TopicEventTimes;
 use super::delta::log::LogTail;
 use super::delta::loss::losses;
 use super::delta::names::{AppIds, CLOSED, Entry};
@@ -22,6 +23,8 @@ pub struct LakeProgress {
     pub next: BTreeMap<(TopicId, Partition), Offset>,
     /// Where each began.
     pub starts: BTreeMap<(TopicId, Partition), Offset>,
+    /// Highest event times in the table; `None` where its log no longer tells.
+    pub event_times: Option<TopicEventTimes>,
     /// What the stream was let pass over, oldest first.
     pub losses: Vec<Loss>,
 }
@@ -37,6 +40,7 @@ pub async fn read_progress(config: &LakeConfig, job: &str, stream: &str) -> anyh
     let mut progress = LakeProgress {
         version: log.version,
         losses: losses(&log.metadata)?,
+        event_times: log.event_times,
         ..LakeProgress::default()
     };
     let mut closed = BTreeSet::new();

@@ -25,6 +25,7 @@ use super::Counters;
 use crate::batch::Session;
 use crate::config::{Config, StreamConfig};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::{self, EventTimes};
 use crate::health::StreamHealth;
 use crate::offsets::{Partition, Progress, RECORDS_PROGRESS, TopicId};
 use crate::retry::Backoff;
@@ -32,6 +33,7 @@ use crate::sink::driver::{self, SinkHandle};
 use crate::sink::{Reason, SinkName};
 use crate::source::kafka::KafkaSource;
 use crate::source::{Command, Event, FlushDone};
+use crate::telemetry;
 
 /// One look at topic and log; longer than a leader election, shorter than anybody's patience.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +103,8 @@ pub struct Coordinator {
     /// `--once`: where each partition ends, as seen before it was first assigned.
     targets: Progress,
     committed: BTreeMap<SinkName, Progress>,
+    /// Highest event times committed.
+    event_times: BTreeMap<SinkName, EventTimes>,
     group_committed: Progress,
     topic_id: TopicId,
     /// When to try `establish` again; `None` when nothing is left to do.
@@ -139,6 +143,7 @@ impl Coordinator {
             fetching: BTreeSet::new(),
             targets: Progress::new(),
             committed: BTreeMap::new(),
+            event_times: BTreeMap::new(),
             group_committed: Progress::new(),
             topic_id: TopicId::unknown(),
             establish_at: None,
@@ -201,9 +206,11 @@ impl Coordinator {
                 sink,
                 session,
                 progress,
+                event_times,
             }) => {
                 if session == self.session() {
                     self.committed.entry(sink).or_default().extend(progress);
+                    self.event_times.entry(sink).or_default().merge(&event_times);
                     self.moved.0 = Instant::now();
                     self.backoff.reset();
                 }
@@ -274,6 +281,7 @@ impl Coordinator {
             self.committed.values_mut().for_each(|progress| {
                 progress.remove(partition);
             });
+            self.event_times.values_mut().for_each(|times| times.remove(*partition));
         }
         self.tell_who_leads();
         self.moved.0 = Instant::now();
@@ -358,6 +366,7 @@ impl Coordinator {
             self.group_committed = advisory.clone();
             self.wiring.source.send(Command::CommitGroup(advisory));
         }
+        self.tell_watermarks();
         if !self.once {
             return None;
         }
@@ -390,6 +399,22 @@ impl Coordinator {
         None
     }
 
+    /// Up to where each sink is complete, over the partitions that are ours.
+    fn tell_watermarks(&self) {
+        let ends = self.wiring.source.seen_ends();
+        for sink in &self.wiring.sinks {
+            let (committed, times) = (self.committed.get(&sink.name), self.event_times.get(&sink.name));
+            let lanes = self.assigned.iter().map(|partition| {
+                let next = committed.and_then(|progress| progress.get(partition));
+                event_time::Lane {
+                    highest: times.and_then(|times| times.get(*partition)),
+                    idle: next.is_some_and(|next| ends.is_end(*partition, *next)),
+                }
+            });
+            telemetry::watermark(&self.stream.name, sink.name, event_time::watermark(lanes));
+        }
+    }
+
     /// Where both sinks are, per partition; told to the group for lag tools, never read back.
     fn advisory(&self) -> Progress {
         let mut smallest = Progress::new();
@@ -419,6 +444,7 @@ impl Coordinator {
         }
         self.fetching.clear();
         self.committed.clear();
+        self.event_times.clear();
         self.beyond_end_since = None;
         self.establish_later();
     }

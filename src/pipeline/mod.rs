@@ -35,7 +35,7 @@ use crate::health::StreamHealth;
 use crate::offsets::Epoch;
 use crate::sink::driver::SinkHandle;
 use crate::source::{Flush, Item};
-use crate::telemetry;
+use crate::telemetry::{self, UnknownFields};
 
 /// Micro-batches between source and decoder: one being decoded, a few ready, so neither waits for the other.
 const RAW_DEPTH: usize = 4;
@@ -108,6 +108,7 @@ fn spawn_decoder(
     let mut stage = DecodeStage {
         stream: stream.name.clone(),
         decoder: Decoder::new(stream),
+        unknown_fields: UnknownFields::default(),
         spare,
         counters,
     };
@@ -131,6 +132,7 @@ fn spawn_decoder(
 struct DecodeStage {
     stream: String,
     decoder: Decoder,
+    unknown_fields: UnknownFields,
     /// To the source: memory it may use again.
     spare: mpsc::Sender<Buffers>,
     counters: Arc<Counters>,
@@ -140,7 +142,7 @@ impl DecodeStage {
     fn decode(&mut self, mut raw: RawBatch, epoch: Epoch) -> Decoded {
         let result = self.decoder.decode(&raw, epoch);
         telemetry::skipped(&self.stream, result.skipped);
-        telemetry::unknown_fields(&self.stream, result.unknown_fields.values().sum());
+        self.unknown_fields.count(&self.stream, result.unknown_fields);
         let (records, rejects) = (raw.records.len(), result.rejects.len());
         self.counters.records.fetch_add(records as u64, Ordering::Relaxed);
         self.counters.dead_letters.fetch_add(rejects as u64, Ordering::Relaxed);

@@ -5,7 +5,8 @@
 //!
 //! Buckets divide the **wall clock** of the stream's zone, so "per hour" and "per day" mean what people there
 //! read. Where the clock goes back, the repeated wall time is told apart by its own start (each of the two
-//! hours is a bucket); where it goes forward over a bucket's start, the bucket starts at the jump.
+//! hours is a bucket); where it goes forward over a bucket's start, the bucket starts at the jump. A calendar day
+//! is one bucket, also where the clock shows its midnight twice: it starts at the first.
 
 use std::ops::RangeInclusive;
 
@@ -69,6 +70,7 @@ impl Buckets {
         let start = wall - TimeDelta::seconds(into);
         match self.zone.from_local_datetime(&start) {
             LocalResult::Single(at) => at.timestamp(),
+            LocalResult::Ambiguous(first, _) if self.every == Every::Day => first.timestamp(),
             // The wall showed this start twice: the later one that has already passed is ours.
             LocalResult::Ambiguous(first, second_time) => {
                 let (early, late) = (first.timestamp(), second_time.timestamp());
@@ -220,12 +222,119 @@ mod tests {
     }
 
     #[test]
+    fn a_day_whose_midnight_comes_twice_is_one_bucket() {
+        // Azores, 2026-10-25: at 01:00 the clock goes back to 00:00.
+        for at in [
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T00:59:59Z",
+            "2026-10-25T01:00:00Z",
+            "2026-10-26T00:59:59Z",
+        ] {
+            assert_eq!(
+                start(Tz::Atlantic__Azores, Every::Day, at),
+                "2026-10-25T00:00:00Z",
+                "{at}"
+            );
+        }
+        assert_eq!(
+            start(Tz::Atlantic__Azores, Every::Day, "2026-10-26T01:00:00Z"),
+            "2026-10-26T01:00:00Z"
+        );
+        // Its hours stay apart: 00:00 to 01:00 comes twice.
+        let hour = Every::Seconds(3600);
+        assert_eq!(
+            start(Tz::Atlantic__Azores, hour, "2026-10-25T00:30:00Z"),
+            "2026-10-25T00:00:00Z"
+        );
+        assert_eq!(
+            start(Tz::Atlantic__Azores, hour, "2026-10-25T01:30:00Z"),
+            "2026-10-25T01:00:00Z"
+        );
+    }
+
+    #[test]
+    fn a_jump_of_half_an_hour_makes_one_hour_shorter_or_longer() {
+        let hour = Every::Seconds(3600);
+        // Lord Howe, 2026-10-04: 02:00 (+10:30) becomes 02:30 (+11:00); the hour from 02:00 begins at the jump.
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-10-03T15:29:59Z"),
+            "2026-10-03T14:30:00Z"
+        );
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-10-03T15:45:00Z"),
+            "2026-10-03T15:30:00Z"
+        );
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-10-03T16:00:00Z"),
+            "2026-10-03T16:00:00Z"
+        );
+        // 2026-04-05: 02:00 (+11:00) becomes 01:30 (+10:30); the hour from 01:00 has ninety minutes.
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-04-04T14:00:00Z"),
+            "2026-04-04T14:00:00Z"
+        );
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-04-04T15:29:59Z"),
+            "2026-04-04T14:00:00Z"
+        );
+        assert_eq!(
+            start(Tz::Australia__Lord_Howe, hour, "2026-04-04T15:30:00Z"),
+            "2026-04-04T15:30:00Z"
+        );
+    }
+
+    #[test]
+    fn a_day_bucket_is_one_calendar_day_and_has_all_of_it() {
+        for zone in [
+            Tz::Europe__Paris,
+            Tz::America__New_York,
+            Tz::America__St_Johns,
+            Tz::Australia__Lord_Howe,
+            Tz::Asia__Beirut,
+            Tz::Atlantic__Azores,
+            Tz::Pacific__Apia,
+        ] {
+            let mut buckets = Buckets::new(zone, Every::Day);
+            let mut starts = std::collections::BTreeMap::new();
+            let mut at = micros("2010-01-01T00:00:00Z");
+            while at < micros("2012-01-10T00:00:00Z") {
+                let day = buckets.wall(at / MICROS_PER_SECOND).date();
+                let start = buckets.start(at);
+                assert_eq!(
+                    *starts.entry(day).or_insert(start),
+                    start,
+                    "{zone} {day} has two buckets"
+                );
+                at += 600 * MICROS_PER_SECOND;
+            }
+            let distinct: std::collections::BTreeSet<i64> = starts.values().copied().collect();
+            assert_eq!(distinct.len(), starts.len(), "{zone}: two days in one bucket");
+        }
+    }
+
+    #[test]
+    fn a_day_that_was_left_out_has_no_bucket() {
+        // Samoa went from 2011-12-29 straight to 2011-12-31.
+        let day = Every::Day;
+        assert_eq!(
+            start(Tz::Pacific__Apia, day, "2011-12-30T09:59:59Z"),
+            "2011-12-29T10:00:00Z"
+        );
+        assert_eq!(
+            start(Tz::Pacific__Apia, day, "2011-12-30T10:00:00Z"),
+            "2011-12-30T10:00:00Z"
+        );
+    }
+
+    #[test]
     fn a_start_never_lies_after_its_instant_and_maps_to_itself() {
         for zone in [
             Tz::Europe__Paris,
             Tz::America__St_Johns,
             Tz::Australia__Lord_Howe,
             Tz::Asia__Beirut,
+            Tz::Atlantic__Azores,
+            Tz::Pacific__Apia,
         ] {
             for every in [
                 Every::Seconds(900),

@@ -19,6 +19,7 @@ use tracing::info;
 use crate::config::HttpConfig;
 use crate::error::{Exit, Exits};
 use crate::health::{Health, Part, Since, State};
+use crate::telemetry;
 
 /// Starts serving; `None` where the configuration turns it off. The task ends with `shutdown`.
 pub async fn start(
@@ -40,7 +41,7 @@ pub async fn start(
     let address: SocketAddr = listener.local_addr().context("the listener has no address")?;
     info!(%address, "serving /metrics, /healthz, /readyz");
     let app = Router::new()
-        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/metrics", get(move || async move { telemetry::render(&metrics) }))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .with_state(board);

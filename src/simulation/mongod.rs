@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 
 use crate::sink::mongo::PROGRESS_COLLECTION;
 
@@ -343,6 +343,13 @@ fn changed(mut document: Document, change: &Document) -> Document {
                         name,
                         before + value.as_i64().expect("the rollup's measures are integers"),
                     );
+                }
+                "$max" => {
+                    let before = document.get_datetime(name).ok();
+                    let higher = value.as_datetime().expect("only event times rise") > before.unwrap_or(&DateTime::MIN);
+                    if higher {
+                        document.insert(name, value.clone());
+                    }
                 }
                 "$setOnInsert" | "$currentDate" => {}
                 other => panic!("an operator that the simulation does not know: {other}"),

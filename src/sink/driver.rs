@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Pending, Position, Reason, Sink, SinkName};
 use crate::batch::{Batch, Session};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::EventTimes;
 use crate::health::{Part, StreamHealth};
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Partition, Progress, TopicId};
@@ -124,6 +125,7 @@ pub enum Event {
         sink: SinkName,
         session: Session,
         progress: Progress,
+        event_times: EventTimes,
     },
     Lost {
         sink: SinkName,
@@ -418,11 +420,11 @@ impl<S: Sink> Driver<S> {
                         owned.extend(summary.progress.iter().map(|(p, next)| (*p, *next)));
                     }
                     if let Some(session) = self.session {
-                        let (sink, progress) = (self.sink.name(), summary.progress);
                         self.tell(Event::Committed {
-                            sink,
+                            sink: self.sink.name(),
                             session,
-                            progress,
+                            progress: summary.progress,
+                            event_times: summary.event_times,
                         });
                     }
                     return true;
@@ -599,6 +601,7 @@ mod tests {
             next,
             untouched: false,
             epoch: Epoch::default(),
+            event_time: None,
         };
         let stored = |next| BTreeMap::from([(Partition(0), position(5)), (Partition(1), position(next))]);
         assert!(moved(&believed, &stored(7)).is_none());

@@ -27,6 +27,7 @@ use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
 use crate::batch::Batch;
 use crate::config::StreamConfig;
 use crate::error::{Invariant, SinkError};
+use crate::event_time::{self, EventTimes, Lateness};
 use crate::failpoint;
 use crate::lake::delta::Table;
 use crate::lake::delta::actions::Add;
@@ -45,6 +46,7 @@ pub struct LakeSink {
     table: Table,
     partition_columns: Vec<String>,
     id_index: usize,
+    time_columns: event_time::Columns,
     open_share: OpenShare,
     /// The topic id under which progress is recorded.
     topic: TopicId,
@@ -54,6 +56,10 @@ pub struct LakeSink {
     tips: Progress,
     open: OpenFiles,
     uploads: Uploads,
+    /// Owned partitions: highest event time stored, or written since.
+    event_times: EventTimes,
+    /// Of the rows written since the last commit.
+    lateness: Lateness,
     rows: u64,
     /// Being committed, perhaps with an unknown outcome.
     proposal: Option<Proposal>,
@@ -78,10 +84,13 @@ impl LakeSink {
             table,
             partition_columns,
             id_index: stream.schema.id_index(),
+            time_columns: event_time::Columns::of(&stream.schema),
             open_share: OpenShare::whole(stream.lake.max_open_bytes),
             topic: TopicId::unknown(),
             committed: Progress::new(),
             tips: Progress::new(),
+            event_times: EventTimes::default(),
+            lateness: Lateness::default(),
             rows: 0,
             proposal: None,
         })
@@ -155,13 +164,14 @@ impl LakeSink {
         let stored = self.uploads.stored().iter();
         let adds = stored.map(|file| add(file, &self.partition_columns)).collect();
         let notes = BTreeMap::from([("reason", reason.as_str().to_owned()), ("rows", self.rows.to_string())]);
-        Proposal::data(&self.topic, moves.collect(), adds, notes)
+        Proposal::data(&self.topic, moves.collect(), adds, notes).reaching(self.event_times.clone())
     }
 
     fn forget(&mut self) {
         self.open.clear();
         self.uploads.clear();
         self.open_share.hold(0);
+        self.lateness = Lateness::default();
         self.rows = 0;
         self.proposal = None;
     }
@@ -231,6 +241,7 @@ impl Sink for LakeSink {
         let (topic, recorded) = self.table.recorded(topic_id)?;
         self.topic = topic;
         let epoch = self.table.epoch(&self.topic);
+        let event_times = self.table.event_times(&self.topic);
         let position = |partition: &Partition| {
             let recorded = recorded.get(partition)?;
             let untouched = recorded.start == Some(recorded.next);
@@ -240,6 +251,7 @@ impl Sink for LakeSink {
                     next: recorded.next,
                     untouched,
                     epoch,
+                    event_time: event_times.get(*partition),
                 },
             ))
         };
@@ -264,12 +276,19 @@ impl Sink for LakeSink {
     fn begin(&mut self, progress: &Progress) {
         self.committed.extend(progress);
         self.tips.extend(progress);
+        let known = self.table.event_times(&self.topic);
+        for partition in progress.keys() {
+            if let Some(highest) = known.get(*partition) {
+                self.event_times.rise(*partition, highest);
+            }
+        }
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let rows = self.unseen(batch);
         if rows.num_rows() > 0 {
             let count = rows.num_rows() as u64;
+            self.lateness.merge(&self.event_times.take_in(&rows, self.time_columns));
             let closed = busy(|| self.open.push(rows, self.open_share.limit())).map_err(defect)?;
             closed.into_iter().for_each(|file| self.uploads.push(file));
             self.rows += count;
@@ -328,6 +347,8 @@ impl Sink for LakeSink {
             write_time,
             commit_time: started.elapsed().saturating_sub(write_time),
             progress: progress.clone(),
+            event_times: self.event_times.clone(),
+            lateness: std::mem::take(&mut self.lateness),
         };
         self.committed.extend(progress);
         self.forget();
@@ -338,11 +359,13 @@ impl Sink for LakeSink {
         self.forget();
         self.committed.clear();
         self.tips.clear();
+        self.event_times.clear();
     }
 
     fn release(&mut self, partitions: &[Partition]) {
         for owned in [&mut self.committed, &mut self.tips] {
             owned.retain(|partition, _: &mut Offset| !partitions.contains(partition));
         }
+        partitions.iter().for_each(|p| self.event_times.remove(*p));
     }
 }

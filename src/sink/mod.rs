@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 use crate::error::SinkError;
+use crate::event_time::{EventTimes, Lateness, Micros};
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Epoch, Offset, Partition, Progress, TopicId};
 
@@ -55,6 +56,8 @@ pub struct Position {
     /// Nothing has been stored beyond the recorded start yet.
     pub untouched: bool,
     pub epoch: Epoch,
+    /// Highest event time stored; `None` where nothing tells it.
+    pub event_time: Option<Micros>,
 }
 
 /// Why buffered rows were committed; written to log and metric.
@@ -109,6 +112,10 @@ pub struct CommitSummary {
     pub commit_time: Duration,
     /// Progress after the commit, of the partitions it moved.
     pub progress: Progress,
+    /// Highest event times after the commit, of the partitions it moved or more.
+    pub event_times: EventTimes,
+    /// How late its rows were (lake).
+    pub lateness: Lateness,
 }
 
 /// A place that stores batches exactly once: data and progress move in one atomic step.

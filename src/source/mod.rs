@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::batch::{RawBatch, Session};
 use crate::error::Invariant;
-use crate::offsets::{Epoch, Partition, Progress, TopicId};
+use crate::offsets::{Epoch, Offset, Partition, Progress, TopicId};
 use crate::sink::Reason;
 
 /// What travels from the source to the sinks, in order.
@@ -107,6 +107,22 @@ pub enum Event {
     LogMoved(String),
     /// The client cannot go on (a fatal error of librdkafka, e.g. a fenced static member).
     Fatal(Invariant),
+}
+
+/// Where the log was seen to end, for whoever has to know which partition has nothing waiting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenEnds {
+    /// Partitions that have been read to their end: where this was.
+    pub at: Progress,
+    /// Nobody looks just now: fetching is paused, or Kafka does not answer.
+    pub blind: bool,
+}
+
+impl SeenEnds {
+    /// A sink that stands here has everything of the partition.
+    pub fn is_end(&self, partition: Partition, next: Offset) -> bool {
+        !self.blind && self.at.get(&partition) == Some(&next)
+    }
 }
 
 /// How the source cuts the stream of records into micro-batches, and when it ends.

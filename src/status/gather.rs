@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::report::{LossReport, Observed, Side, of_topic};
 use crate::config::{Config, Start, StreamConfig};
+use crate::event_time::Micros;
 use crate::kafka::admin::{TopicDescription, Watermarks, describe_topic, watermarks};
 use crate::kafka::peek::peek;
 use crate::lake::status::LakeProgress;
@@ -41,6 +42,7 @@ pub async fn observe(config: &Config, stream: &StreamConfig, timeout: Duration) 
     let mongo = mongo.map(|found| {
         found.map(|documents| {
             seen.losses = mongo_losses(&documents);
+            seen.mongo_event_times = documents.iter().filter_map(|d| event_time(d, &seen.topic_id)).collect();
             documents.into_iter().filter_map(entry).collect()
         })
     });
@@ -54,6 +56,9 @@ pub async fn observe(config: &Config, stream: &StreamConfig, timeout: Duration) 
                 seen.losses.extend(whole);
             }
             seen.lake_version = progress.as_ref().map(|progress| progress.version);
+            let times = progress.as_ref().and_then(|progress| progress.event_times.clone());
+            let times = times.filter(|times| is_of(&times.topic_id, &seen.topic_id));
+            seen.lake_event_times = times.map(|times| times.highest).unwrap_or_default();
             progress.map(entries).unwrap_or_default()
         })
     });
@@ -112,6 +117,19 @@ async fn mongo(stream: &StreamConfig) -> anyhow::Result<Option<Vec<ProgressDocum
         return Ok(None);
     }
     sink::mongo::read_progress(&stream.mongo, &stream.name).await.map(Some)
+}
+
+fn event_time(document: &ProgressDocument, topic: &Option<TopicId>) -> Option<(Partition, Micros)> {
+    let time = document
+        .event_time_micros()
+        .filter(|_| is_of(&document.topic_id, topic))?;
+    Some((document.partition()?, time))
+}
+
+/// As for progress: an id that is not known is that of any topic.
+fn is_of(theirs: &TopicId, current: &Option<TopicId>) -> bool {
+    let other = |current: &TopicId| current != theirs && current.is_known() && theirs.is_known();
+    !current.as_ref().is_some_and(other)
 }
 
 fn entry(document: ProgressDocument) -> Option<(TopicId, Partition, Offset)> {

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 
+use crate::event_time::{self, EventTimes, Lane, Micros};
 use crate::kafka::admin::Watermarks;
 use crate::kafka::peek::Peeked;
 use crate::offsets::{Offset, Partition, TopicId};
@@ -38,6 +39,14 @@ pub struct StreamReport {
     pub lag_records: Option<u64>,
     /// The longest of all partitions.
     pub lag_seconds: Option<f64>,
+    /// Event time up to which every sink that the stream uses is complete.
+    #[serde(serialize_with = "rfc3339")]
+    pub watermark: Option<Micros>,
+    /// `None`: unknown, or the stream does not use this sink.
+    #[serde(serialize_with = "rfc3339")]
+    pub mongo_watermark: Option<Micros>,
+    #[serde(serialize_with = "rfc3339")]
+    pub lake_watermark: Option<Micros>,
     pub partitions: Vec<PartitionReport>,
     /// What an operator let the stream pass over, oldest first.
     pub losses: Vec<LossReport>,
@@ -79,6 +88,9 @@ pub struct SinkReport {
     pub lag_records: Option<u64>,
     /// Age of the first record not yet in the sink; 0 where there is none.
     pub lag_seconds: Option<f64>,
+    /// Highest event time in the sink; `None`: nothing yet, or unknown.
+    #[serde(serialize_with = "rfc3339")]
+    pub event_time: Option<Micros>,
 }
 
 /// One sink's side of a stream, as far as it could be read.
@@ -101,6 +113,8 @@ pub struct Observed {
     pub log: BTreeMap<Partition, Watermarks>,
     pub mongo: Side,
     pub lake: Side,
+    pub mongo_event_times: EventTimes,
+    pub lake_event_times: EventTimes,
     pub lake_version: Option<u64>,
     /// A sink without progress will begin at the log's start; otherwise where is not known yet.
     pub from_start: bool,
@@ -145,6 +159,10 @@ impl Observed {
         let partitions: Vec<PartitionReport> = numbers.into_iter().map(|number| self.partition(number, now)).collect();
         let out_of_bounds: Vec<String> = partitions.iter().flat_map(out_of_bounds).collect();
         self.notices.extend(out_of_bounds);
+        let (mongo, lake) = (
+            self.watermark(&self.mongo, &partitions, |p| p.mongo),
+            self.watermark(&self.lake, &partitions, |p| p.lake),
+        );
         // Without a single partition nothing is known, which must not read as "no lag".
         let known = !partitions.is_empty();
         StreamReport {
@@ -152,6 +170,9 @@ impl Observed {
             lag_seconds: known
                 .then(|| longest(partitions.iter().map(|p| p.lag_seconds)))
                 .flatten(),
+            watermark: smallest([(&self.mongo, mongo), (&self.lake, lake)]),
+            mongo_watermark: mongo,
+            lake_watermark: lake,
             stream: self.stream,
             topic: self.topic,
             topic_id: self.topic_id,
@@ -163,10 +184,26 @@ impl Observed {
         }
     }
 
+    /// Up to where a sink is complete; unknown as long as the log's ends are.
+    fn watermark(
+        &self,
+        side: &Side,
+        partitions: &[PartitionReport],
+        of: fn(&PartitionReport) -> Option<SinkReport>,
+    ) -> Option<Micros> {
+        if *side == Side::Off || self.log.is_empty() {
+            return None;
+        }
+        event_time::watermark(partitions.iter().filter_map(of).map(|sink| Lane {
+            highest: sink.event_time,
+            idle: sink.lag_records == Some(0),
+        }))
+    }
+
     fn partition(&self, number: Partition, now: DateTime<Utc>) -> PartitionReport {
         let marks = self.log.get(&number);
-        let mongo = self.sink(&self.mongo, number, marks, now);
-        let lake = self.sink(&self.lake, number, marks, now);
+        let mongo = self.sink(&self.mongo, &self.mongo_event_times, number, marks, now);
+        let lake = self.sink(&self.lake, &self.lake_event_times, number, marks, now);
         let sinks = || [mongo, lake].into_iter().flatten();
         PartitionReport {
             partition: number,
@@ -182,6 +219,7 @@ impl Observed {
     fn sink(
         &self,
         side: &Side,
+        event_times: &EventTimes,
         number: Partition,
         marks: Option<&Watermarks>,
         now: DateTime<Utc>,
@@ -210,8 +248,26 @@ impl Observed {
             next,
             lag_records,
             lag_seconds,
+            event_time: event_times.get(number),
         })
     }
+}
+
+/// Of the sinks that the stream uses; unknown as soon as one is.
+fn smallest(sinks: [(&Side, Option<Micros>); 2]) -> Option<Micros> {
+    let used = sinks.into_iter().filter(|(side, _)| **side != Side::Off);
+    let all: Option<Vec<Micros>> = used.map(|(_, watermark)| watermark).collect();
+    all?.into_iter().min()
+}
+
+fn rfc3339<S: Serializer>(time: &Option<Micros>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.and_then(show).serialize(serializer)
+}
+
+/// `2026-01-31T09:00:00Z`, with as many digits below the second as it has.
+pub fn show(time: Micros) -> Option<String> {
+    let time = DateTime::from_timestamp_micros(time)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 fn age_seconds(now: DateTime<Utc>, timestamp_ms: i64) -> f64 {
@@ -399,6 +455,58 @@ mod tests {
         assert_eq!(report.notices.len(), 2, "{:?}", report.notices);
         assert!(report.notices[0].contains("records [40, 50) are gone"));
         assert!(report.notices[1].contains("beyond the log's end 100"));
+    }
+
+    /// Two partitions, 100 records each; the first has no event time later than `first`, and so on.
+    fn two(next: [Offset; 2], times: [Option<Micros>; 2]) -> (Side, EventTimes) {
+        let number = |n: usize| Partition(n as i32);
+        let side = Side::Known((0..2).map(|n| (number(n), next[n])).collect());
+        (
+            side,
+            (0..2).filter_map(|n| times[n].map(|time| (number(n), time))).collect(),
+        )
+    }
+
+    fn watermarks(seen: Observed) -> [Option<Micros>; 3] {
+        let report = seen.report(now());
+        [report.watermark, report.mongo_watermark, report.lake_watermark]
+    }
+
+    #[test]
+    fn the_watermark_is_that_of_the_sink_behind_and_idle_partitions_do_not_hold_it_back() {
+        let mut seen = observed(0, 100);
+        seen.log.insert(Partition(1), Watermarks { low: 0, high: 100 });
+        (seen.mongo, seen.mongo_event_times) = two([90, 95], [Some(50), Some(40)]);
+        (seen.lake, seen.lake_event_times) = two([80, 100], [Some(45), Some(7)]);
+        assert_eq!(watermarks(seen.clone()), [Some(40), Some(40), Some(45)]);
+        seen.mongo = Side::Off;
+        assert_eq!(watermarks(seen.clone()), [Some(45), None, Some(45)]);
+        // Somebody writes to the idle partition: nobody knows yet how old that is.
+        seen.log.insert(Partition(1), Watermarks { low: 0, high: 101 });
+        assert_eq!(watermarks(seen), [Some(7), None, Some(7)]);
+    }
+
+    #[test]
+    fn an_unknown_watermark_is_none() {
+        let mut seen = observed(0, 100);
+        (seen.mongo, seen.mongo_event_times) = (known(90), EventTimes::default());
+        seen.lake = Side::Unknown;
+        assert_eq!(watermarks(seen.clone()), [None, None, None]);
+        seen.mongo_event_times.rise(P, 5);
+        assert_eq!(watermarks(seen.clone()), [None, Some(5), None]);
+        seen.log.clear();
+        assert_eq!(watermarks(seen), [None, None, None], "there may be other partitions");
+    }
+
+    #[test]
+    fn event_times_are_printed_as_rfc_3339() {
+        let sink = SinkReport {
+            event_time: Some(1_767_225_600_250_000),
+            ..SinkReport::default()
+        };
+        let json = serde_json::to_value(sink).unwrap();
+        assert_eq!(json["event_time"], "2026-01-01T00:00:00.250Z");
+        assert!(serde_json::to_value(SinkReport::default()).unwrap()["event_time"].is_null());
     }
 
     #[test]

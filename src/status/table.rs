@@ -5,7 +5,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::report::{PartitionReport, Report, SinkReport, StreamReport};
+use super::report::{self, PartitionReport, Report, SinkReport, StreamReport};
+use crate::event_time::Micros;
 
 const HEADINGS: [&str; 9] = ["PARTITION", "START", "END", "MONGO", "LAG", "AGE", "LAKE", "LAG", "AGE"];
 
@@ -43,6 +44,7 @@ fn render_stream(stream: &StreamReport) -> String {
         let mut rows = vec![HEADINGS.map(str::to_owned)];
         rows.extend(stream.partitions.iter().map(row));
         align(&mut text, &rows);
+        line(&mut text, format_args!("  {}", watermark(stream)));
     }
     for loss in &stream.losses {
         line(
@@ -57,6 +59,18 @@ fn render_stream(stream: &StreamReport) -> String {
         line(&mut text, format_args!("  missing: {problem}"));
     }
     text
+}
+
+/// `complete up to …`, and each sink where there are two.
+fn watermark(stream: &StreamReport) -> String {
+    let time = |time: Option<Micros>| time.and_then(report::show).unwrap_or_else(|| "?".to_owned());
+    let uses = |of: fn(&PartitionReport) -> Option<SinkReport>| stream.partitions.iter().any(|p| of(p).is_some());
+    let whole = format!("complete up to {}", time(stream.watermark));
+    if uses(|p| p.mongo) && uses(|p| p.lake) {
+        let (mongo, lake) = (time(stream.mongo_watermark), time(stream.lake_watermark));
+        return format!("{whole} (mongo {mongo}, lake {lake})");
+    }
+    whole
 }
 
 fn row(partition: &PartitionReport) -> Row {
@@ -144,6 +158,7 @@ mod tests {
             next: Some(next),
             lag_records: Some(lag),
             lag_seconds: Some(seconds),
+            event_time: None,
         })
     }
 
@@ -156,6 +171,9 @@ mod tests {
             lake_version: Some(12),
             lag_records: Some(23_456),
             lag_seconds: Some(3723.0),
+            watermark: None,
+            mongo_watermark: Some(1_767_258_000_000_000),
+            lake_watermark: None,
             partitions: vec![
                 partition(0, known(123_456, 0, 0.0), known(100_000, 23_456, 3723.0)),
                 partition(10, Some(SinkReport::default()), None),
@@ -175,6 +193,7 @@ mod tests {
           PARTITION  START     END   MONGO  LAG   AGE    LAKE    LAG    AGE
                   0      0  123456  123456    0  0.0s  100000  23456  1h 2m
                  10      0  123456       ?    ?     ?     off
+          complete up to ? (mongo 2026-01-01T09:00:00Z, lake ?)
           passed over, accepted 2026-01-02T03:04:05Z: records that Kafka's retention has taken; lake: partition 0 [5, 8)
           note: something to know
           missing: mongo: connection refused

@@ -14,6 +14,7 @@ mod crash;
 mod dead_letters;
 mod decoders;
 mod delivery;
+mod event_times;
 mod faults;
 mod identity;
 mod instances;

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{Job, env, text, until};
+use crate::topic::{Record, Topic};
 
 /// Counts and sums the lake with deltalake/pyarrow and with duckdb over the active files, and MongoDB by
 /// aggregation; prints one JSON object.
@@ -52,6 +53,71 @@ fn other_engines_count_and_sum_the_same() {
         seen["regions_equal"], true,
         "accents and apostrophes survive the partition paths"
     );
+}
+
+/// The regions as deltalake and duckdb give them back, from the log and from the directories.
+const REGIONS: &str = r#"
+import json, sys
+import deltalake, duckdb, pyarrow as pa
+delta = deltalake.DeltaTable(sys.argv[1])
+arrow = pa.table(delta.to_pyarrow_table(columns=["region", "_id"]))
+files = delta.file_uris()
+rows = duckdb.connect().execute(
+    f"select region from read_parquet({files!r}, hive_partitioning=true, hive_types_autocast=false)").fetchall()
+regions = lambda values: sorted(values, key=lambda value: (value is not None, value))
+print(json.dumps({"delta": regions(arrow["region"].to_pylist()), "duckdb": regions(region for (region,) in rows)}))
+"#;
+
+#[test]
+fn awkward_partition_values_are_read_back_by_other_engines() {
+    let awkward = [
+        "Provence-Alpes-Côte d'Azur",
+        "a/b",
+        "../../up",
+        "..",
+        "a=b",
+        "100%",
+        "%2F",
+        "a+b",
+        "12:30",
+        "\"double\" back\\slash",
+        "tab\tand line\nbreak",
+        "*?[x]{y}",
+        "#fragment?query=1&x",
+        " leading and trailing ",
+        "😀 日本",
+        "2026-01-31",
+        "007",
+    ];
+    let job = Job::new("awkward", "");
+    Topic::create(&job.topic("clicks"), 1);
+    let sale = |region: Value| {
+        let sale = serde_json::json!({
+            "sale_id": "s", "sold_at": "2026-01-31T08:00:00Z", "product": "p", "amount": 1.5, "region": region
+        });
+        Record::new(sale.to_string())
+    };
+    let regions = awkward
+        .iter()
+        .map(|region| Value::from(*region))
+        .chain([Value::Null, "".into()]);
+    let records: Vec<Record> = regions.map(sale).collect();
+    Topic::create(&job.topic("sales"), 1).send(&records);
+    job.run_once();
+    job.verify();
+    let python = Command::new(env("AFFLUENT_TEST_PYTHON"))
+        .args(["-c", REGIONS, job.path("lake").join("sales").to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", text(&python));
+    let seen: Value = serde_json::from_slice(&python.stdout).unwrap();
+    // The empty string is null, in every reader.
+    let mut expected = vec![Value::Null, Value::Null];
+    let mut sorted = awkward;
+    sorted.sort_unstable();
+    expected.extend(sorted.map(Value::from));
+    assert_eq!(seen["delta"], Value::from(expected.clone()));
+    assert_eq!(seen["duckdb"], Value::from(expected));
 }
 
 #[test]

@@ -325,6 +325,31 @@ async fn discarded_rows_are_not_stored_and_may_come_again<O: Open>() {
     assert_eq!(O::count(&fixture.stream).await, 3);
 }
 
+async fn the_highest_event_time_is_recorded_with_the_progress<O: Open>() {
+    const MINUTE: i64 = 60_000_000;
+    let fixture = Fixture::new();
+    let mut sink = adopted::<O>(&fixture).await;
+    sink.write(&fixture.batch(P0, &[50], OffsetRange::new(0, 51)))
+        .await
+        .unwrap();
+    sink.discard();
+    assert_eq!(sink.progress(&topic_id(), &[P0]).await.unwrap()[&P0].event_time, None);
+    sink.begin(&at(0));
+    sink.write(&fixture.batch(P0, &[0, 4], OffsetRange::new(0, 6)))
+        .await
+        .unwrap();
+    let summary = sink.commit(Reason::Interval).await.unwrap();
+    assert_eq!(summary.event_times.get(P0), Some(4 * MINUTE));
+    write_and_commit(&mut sink, &fixture.batch(P0, &[], OffsetRange::new(6, 9))).await;
+    write_and_commit(&mut sink, &fixture.batch(P1, &[2], OffsetRange::new(0, 3))).await;
+    let mut next = O::open(&fixture.stream).await;
+    let stored = next.progress(&topic_id(), &[P0, P1]).await.unwrap();
+    assert_eq!(
+        (stored[&P0].event_time, stored[&P1].event_time),
+        (Some(4 * MINUTE), Some(2 * MINUTE))
+    );
+}
+
 async fn another_job_or_topic_is_refused<O: Open>() {
     let fixture = Fixture::new();
     adopted::<O>(&fixture).await;
@@ -376,6 +401,7 @@ every_sink!(
     rows_below_the_progress_are_skipped,
     a_second_owner_with_old_progress_is_refused,
     discarded_rows_are_not_stored_and_may_come_again,
+    the_highest_event_time_is_recorded_with_the_progress,
     another_job_or_topic_is_refused,
     a_released_partition_is_no_longer_written,
 );

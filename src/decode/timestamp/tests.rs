@@ -168,6 +168,59 @@ fn a_kafka_timestamp_no_reader_could_show_is_none() {
     assert_eq!(from_kafka(253_402_300_800_000), None);
 }
 
+/// Each zone's last second of a day and the first of the next, where its clock jumps on that day.
+#[test]
+fn the_day_changes_at_the_zones_midnight_also_where_its_clock_jumps() {
+    let day = |text: &str, zone: Tz| {
+        let days = local_day(rfc3339(text).expect("a timestamp"), zone).expect("within the years");
+        (NaiveDate::default() + chrono::Duration::days(days.into())).to_string()
+    };
+    for (zone, at, expected) in [
+        // Paris goes forward at 02:00: a day of 23 hours …
+        (Tz::Europe__Paris, "2026-03-28T22:59:59Z", "2026-03-28"),
+        (Tz::Europe__Paris, "2026-03-28T23:00:00Z", "2026-03-29"),
+        (Tz::Europe__Paris, "2026-03-29T21:59:59Z", "2026-03-29"),
+        (Tz::Europe__Paris, "2026-03-29T22:00:00Z", "2026-03-30"),
+        // … and back at 03:00: one of 25.
+        (Tz::Europe__Paris, "2026-10-24T21:59:59Z", "2026-10-24"),
+        (Tz::Europe__Paris, "2026-10-24T22:00:00Z", "2026-10-25"),
+        (Tz::Europe__Paris, "2026-10-25T22:59:59Z", "2026-10-25"),
+        (Tz::Europe__Paris, "2026-10-25T23:00:00Z", "2026-10-26"),
+        (Tz::America__New_York, "2026-03-08T04:59:59Z", "2026-03-07"),
+        (Tz::America__New_York, "2026-03-08T05:00:00Z", "2026-03-08"),
+        (Tz::America__New_York, "2026-03-09T03:59:59Z", "2026-03-08"),
+        (Tz::America__New_York, "2026-03-09T04:00:00Z", "2026-03-09"),
+        (Tz::America__New_York, "2026-11-01T03:59:59Z", "2026-10-31"),
+        (Tz::America__New_York, "2026-11-02T04:59:59Z", "2026-11-01"),
+        (Tz::America__New_York, "2026-11-02T05:00:00Z", "2026-11-02"),
+        // Half an hour, from +10:30 to +11:00 and back.
+        (Tz::Australia__Lord_Howe, "2026-10-03T13:29:59Z", "2026-10-03"),
+        (Tz::Australia__Lord_Howe, "2026-10-03T13:30:00Z", "2026-10-04"),
+        (Tz::Australia__Lord_Howe, "2026-10-04T12:59:59Z", "2026-10-04"),
+        (Tz::Australia__Lord_Howe, "2026-10-04T13:00:00Z", "2026-10-05"),
+        (Tz::Australia__Lord_Howe, "2026-04-05T13:29:59Z", "2026-04-05"),
+        (Tz::Australia__Lord_Howe, "2026-04-05T13:30:00Z", "2026-04-06"),
+        // Samoa left a day out.
+        (Tz::Pacific__Apia, "2011-12-30T09:59:59Z", "2011-12-29"),
+        (Tz::Pacific__Apia, "2011-12-30T10:00:00Z", "2011-12-31"),
+        // Midnight comes twice, and it is the same day both times.
+        (Tz::Atlantic__Azores, "2026-10-24T23:59:59Z", "2026-10-24"),
+        (Tz::Atlantic__Azores, "2026-10-25T00:00:00Z", "2026-10-25"),
+        (Tz::Atlantic__Azores, "2026-10-25T00:59:59Z", "2026-10-25"),
+        (Tz::Atlantic__Azores, "2026-10-25T01:00:00Z", "2026-10-25"),
+        (Tz::Atlantic__Azores, "2026-10-26T00:59:59Z", "2026-10-25"),
+        (Tz::Atlantic__Azores, "2026-10-26T01:00:00Z", "2026-10-26"),
+        // Midnight does not come at all: the day begins at one.
+        (Tz::Asia__Beirut, "2022-03-26T21:59:59Z", "2022-03-26"),
+        (Tz::Asia__Beirut, "2022-03-26T22:00:00Z", "2022-03-27"),
+        // A clock set back over midnight: a minute of the day after comes before the last hour of the day.
+        (Tz::America__St_Johns, "2010-11-07T02:30:30Z", "2010-11-07"),
+        (Tz::America__St_Johns, "2010-11-07T02:45:00Z", "2010-11-06"),
+    ] {
+        assert_eq!(day(at, zone), expected, "{zone} at {at}");
+    }
+}
+
 #[test]
 fn the_day_is_that_of_the_zone() {
     let day = |text: &str, zone: Tz| local_day(rfc3339(text).expect("a timestamp"), zone);

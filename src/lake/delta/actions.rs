@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::names;
 use crate::error::Invariant;
+use crate::event_time::EventTimes;
 use crate::lake::layout::PartitionValues;
+use crate::offsets::TopicId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,11 +107,31 @@ impl CommitInfo {
 
 /// Marks a commit as made by this program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct OwnCommit {
     /// Unique per attempt to store one set of files, the same over its retries.
     pub commit: String,
     /// Lines of the commit file: a file cut off exactly at the end of a line shows.
     pub actions: usize,
+    /// With every commit that moves progress, and of all partitions, not only of those that it moves: the newest such
+    /// commit tells all there is to know, however old the others are.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub event_times: Option<TopicEventTimes>,
+}
+
+/// Nothing is built on it: a form that another version of us has given it must not make the commit look torn.
+fn if_readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TopicEventTimes>, D::Error> {
+    let found = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(found).ok())
+}
+
+/// Highest event times in the table, and the topic whose partitions these are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicEventTimes {
+    pub topic_id: TopicId,
+    /// Microseconds since 1970.
+    pub highest: EventTimes,
 }
 
 /// One commit file, reduced to what we follow: it does not hold the files it adds.
@@ -239,6 +261,20 @@ mod tests {
     #[test]
     fn zeros_as_a_crashed_disk_leaves_them_are_torn() {
         parse(&[0; 512]).expect_err("torn");
+    }
+
+    #[test]
+    fn event_times_of_a_form_that_we_do_not_know_are_unknown() {
+        let with = |times: &str| {
+            let own = format!(r#"{{"commit":"c","actions":1,"eventTimes":{times}}}"#);
+            let commit = parse(format!(r#"{{"commitInfo":{{"affluent":{own}}}}}"#).as_bytes()).expect("intact");
+            commit.info.affluent.expect("ours").event_times
+        };
+        let known = with(r#"{"topicId":"t","highest":{"3":9}}"#).expect("readable");
+        assert_eq!(known.highest.get(crate::offsets::Partition(3)), Some(9));
+        for other in [r#"{"topicId":"t","highest":"9"}"#, "[1]", "null", "7"] {
+            assert_eq!(with(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -24,11 +24,12 @@ use object_store::{Error, PutMode, PutOptions};
 use serde_json::{Value, json};
 
 use super::Table;
-use super::actions::{Add, OwnCommit, Txn};
+use super::actions::{Add, OwnCommit, TopicEventTimes, Txn};
 use super::load::failed;
 use super::log::LogTail;
-use super::names::{AppIds, Entry, commit, commit_path};
+use super::names::{Entry, commit, commit_path};
 use crate::error::SinkError;
+use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::lake::store::Store;
 use crate::offsets::{Offset, Partition, Progress, RECORDS_PROGRESS, TopicId};
@@ -52,6 +53,8 @@ pub struct Proposal {
     topic: TopicId,
     moves: BTreeMap<Partition, Move>,
     adds: Vec<Add>,
+    /// Highest event times once this is in; partitions of others are added from the log.
+    event_times: EventTimes,
     /// For people: rows, reason and the like.
     notes: BTreeMap<&'static str, String>,
     unknown: bool,
@@ -111,9 +114,15 @@ impl Proposal {
             topic: topic.clone(),
             moves,
             adds,
+            event_times: EventTimes::default(),
             notes,
             unknown: false,
         }
+    }
+
+    /// …and what it makes of the partitions' highest event times.
+    pub fn reaching(self, event_times: EventTimes) -> Self {
+        Self { event_times, ..self }
     }
 
     /// A PUT was tried and nobody knows what became of it.
@@ -194,7 +203,8 @@ impl Proposal {
     }
 
     /// The commit file. Its first line counts its lines.
-    fn body(&self, version: u64, app_ids: &AppIds) -> serde_json::Result<String> {
+    fn body(&self, version: u64, log: &LogTail) -> serde_json::Result<String> {
+        let app_ids = &log.app_ids;
         let txns = self.entries(version).into_iter().map(|(entry, version)| Txn {
             app_id: app_ids.format(&entry),
             version,
@@ -210,6 +220,7 @@ impl Proposal {
         let own = OwnCommit {
             commit: self.id.clone(),
             actions: lines.len() + 1,
+            event_times: Some(self.event_times_after(log)),
         };
         let operation = match self.kind {
             Kind::Adoption => "STREAMING START",
@@ -220,6 +231,15 @@ impl Proposal {
             commit_info(operation, &self.parameters(), &own),
             lines.join("\n")
         ))
+    }
+
+    fn event_times_after(&self, log: &LogTail) -> TopicEventTimes {
+        let mut highest = log.event_times(&self.topic);
+        highest.merge(&self.event_times);
+        TopicEventTimes {
+            topic_id: self.topic.clone(),
+            highest,
+        }
     }
 
     fn parameters(&self) -> BTreeMap<String, String> {
@@ -306,9 +326,7 @@ impl Table {
     }
 
     async fn put(&mut self, version: u64, proposal: &Proposal) -> Result<Option<Error>, SinkError> {
-        let body = proposal
-            .body(version, &self.log.app_ids)
-            .context("write a commit as JSON");
+        let body = proposal.body(version, &self.log).context("write a commit as JSON");
         let body = body.map_err(SinkError::Infrastructure)?;
         match proposal.kind {
             Kind::Adoption => {
@@ -332,6 +350,8 @@ impl Table {
         self.log.version = version;
         self.log.entries.extend(proposal.entries(version));
         self.log.has_rows |= !proposal.adds.is_empty();
+        let times = proposal.event_times_after(&self.log);
+        self.log.raise_event_times(&times);
         Ok(None)
     }
 }

@@ -76,7 +76,9 @@ impl LogTail {
     /// moved the table away; a commit on top of nothing would make an unreadable table.
     async fn reload(&mut self, store: &Store) -> Result<(), SinkError> {
         match Self::load(store, &self.app_ids).await? {
-            Some(tail) if tail.version >= self.version => {
+            Some(mut tail) if tail.version >= self.version => {
+                // The clean-up may have taken the commit that told them.
+                tail.event_times = tail.event_times.or(self.event_times.take());
                 *self = tail;
                 Ok(())
             }
@@ -135,11 +137,13 @@ impl LogTail {
             protocol,
             metadata,
             entries: found.entries,
+            event_times: None,
             has_rows: found.has_rows,
             damage: None,
             foreign: ForeignChanges::default(),
         };
         if let Some(latest) = tail.latest() {
+            tail.recall_event_times(store, latest).await?;
             let mut hidden = read_commits(store, latest + 1..version + 1);
             while let Some((version, commit)) = hidden.try_next().await? {
                 if let Some(commit) = commit {
@@ -149,6 +153,17 @@ impl LogTail {
         }
         tail.follow(store, listing).await?;
         Ok(tail)
+    }
+
+    /// A checkpoint drops what commits tell about themselves: our latest one says it again, if it is still there.
+    async fn recall_event_times(&mut self, store: &Store, latest: u64) -> Result<(), SinkError> {
+        let commit = match read_commit(store, latest).await {
+            // The checkpoint has all that matters of it.
+            Err(SinkError::Invariant(_)) => None,
+            other => other?,
+        };
+        self.event_times = commit.and_then(|commit| commit.info.affluent?.event_times);
+        Ok(())
     }
 
     async fn from_start(store: &Store, app_ids: &AppIds, listing: &Listing) -> Result<Self, SinkError> {
@@ -163,6 +178,7 @@ impl LogTail {
             protocol,
             metadata,
             entries: BTreeMap::new(),
+            event_times: None,
             has_rows: false,
             damage: None,
             foreign: ForeignChanges::default(),

@@ -15,9 +15,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actions::{Commit, CommitInfo, Metadata, Protocol};
+use super::actions::{Commit, CommitInfo, Metadata, Protocol, TopicEventTimes};
 use super::loss::ACCEPT_LOSS;
 use super::names::{AppIds, CLOSED, Entry};
+use crate::event_time::EventTimes;
 use crate::offsets::{Offset, Partition, TopicId};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct LogTail {
     pub metadata: Metadata,
     /// Our `txn` entries.
     pub entries: BTreeMap<Entry, i64>,
+    /// As our commits tell them. Nothing is built on them: they are for people, and may be unknown.
+    pub event_times: Option<TopicEventTimes>,
     /// Some commit has added a file. Rows without any progress of ours are a broken invariant.
     pub has_rows: bool,
     /// What removed rows of ours and left the progress ahead of them.
@@ -76,6 +79,20 @@ impl LogTail {
         })
     }
 
+    /// Highest event times of this topic's records.
+    pub fn event_times(&self, topic: &TopicId) -> EventTimes {
+        let of_topic = self.event_times.as_ref().filter(|times| times.topic_id == *topic);
+        of_topic.map(|times| times.highest.clone()).unwrap_or_default()
+    }
+
+    /// Another topic's are no continuation of those known.
+    pub(super) fn raise_event_times(&mut self, news: &TopicEventTimes) {
+        match &mut self.event_times {
+            Some(known) if known.topic_id == news.topic_id => known.highest.merge(&news.highest),
+            known => *known = Some(news.clone()),
+        }
+    }
+
     /// Takes in the commit after `self.version`.
     pub(super) fn apply(&mut self, version: u64, commit: Commit) {
         self.notice(version, &commit);
@@ -92,6 +109,9 @@ impl LogTail {
             }
         }
         self.has_rows |= commit.adds > 0;
+        if let Some(times) = commit.info.affluent.and_then(|own| own.event_times) {
+            self.raise_event_times(&times);
+        }
     }
 
     /// Judges a commit without taking it in (`apply` does both): for commits a checkpoint already covers.
@@ -186,6 +206,7 @@ pub(super) mod tests {
                 created_time: None,
             },
             entries: BTreeMap::new(),
+            event_times: None,
             has_rows: false,
             damage: None,
             foreign: ForeignChanges::default(),
@@ -202,6 +223,7 @@ pub(super) mod tests {
                 affluent: Some(OwnCommit {
                     commit: "c".into(),
                     actions: 1,
+                    event_times: None,
                 }),
                 ..CommitInfo::default()
             },

@@ -130,6 +130,10 @@ impl Table {
         let own = OwnCommit {
             commit: loss.id.clone(),
             actions: lines.len() + 1,
+            // A re-created topic's records begin anew.
+            event_times: (!matches!(loss.cause, Cause::TopicRecreated { .. }))
+                .then(|| self.log.event_times.clone())
+                .flatten(),
         };
         let parameters = BTreeMap::from([("loss".to_owned(), serde_json::to_string(loss)?)]);
         let info = commit_info(ACCEPT_LOSS, &parameters, &own);

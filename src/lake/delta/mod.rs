@@ -36,6 +36,7 @@ use self::names::{AppIds, CLOSED, Entry};
 use self::spec::{TableSpec, plain_protocol};
 use super::store::Store;
 use crate::error::{Invariant, SinkError};
+use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
 
@@ -113,6 +114,11 @@ impl Table {
         Epoch(epoch.and_then(|epoch| u8::try_from(*epoch).ok()).unwrap_or_default())
     }
 
+    /// Highest event times of `topic`'s records in the table, as far as they are known.
+    pub fn event_times(&self, topic: &TopicId) -> EventTimes {
+        self.log.event_times(topic)
+    }
+
     /// How long a file may lie uncommitted before another program's VACUUM could have taken it.
     pub fn safe_wait(&self) -> Duration {
         safe_retention(&self.log) / 4
@@ -188,6 +194,7 @@ async fn create(store: &Store, spec: &TableSpec, app_ids: &AppIds) -> Result<Log
     let own = OwnCommit {
         commit: uuid::Uuid::new_v4().to_string(),
         actions: 3,
+        event_times: None,
     };
     let body = format!(
         "{}\n{}\n{}\n",

@@ -205,6 +205,44 @@ async fn a_commit_whose_reply_was_lost_is_found_and_not_repeated() {
 }
 
 #[tokio::test]
+async fn event_times_come_with_the_commit_also_where_its_reply_was_lost() {
+    let objects = Faulty::new();
+    let mut ours = adopted(&objects, 0).await;
+    let mut theirs = open(&objects).await;
+    objects.next_writes([Fault::ReplyLost]);
+    let times = |partition, highest| [(partition, highest)].into_iter().collect();
+    ours.commit(&mut proposal(P0, 0, 5).reaching(times(P0, 50)))
+        .await
+        .expect("is there");
+    theirs
+        .commit(&mut proposal(P1, 0, 5).reaching(times(P1, 7)))
+        .await
+        .expect("commits");
+    ours.refresh().await.expect("reads");
+    for table in [&ours, &theirs, &open(&objects).await] {
+        let times = table.event_times(&topic());
+        assert_eq!((times.get(P0), times.get(P1)), (Some(50), Some(7)));
+        assert!(table.event_times(&TopicId("another".into())).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_event_time_in_the_log_never_falls() {
+    let objects = Faulty::new();
+    let mut table = adopted(&objects, 0).await;
+    let times = |highest| [(P0, highest)].into_iter().collect();
+    table
+        .commit(&mut proposal(P0, 0, 5).reaching(times(50)))
+        .await
+        .expect("commits");
+    table
+        .commit(&mut proposal(P0, 5, 6).reaching(times(40)))
+        .await
+        .expect("commits");
+    assert_eq!(open(&objects).await.event_times(&topic()).get(P0), Some(50));
+}
+
+#[tokio::test]
 async fn a_commit_that_was_not_done_is_held_and_succeeds_when_called_again() {
     let objects = Faulty::new();
     let mut table = adopted(&objects, 0).await;

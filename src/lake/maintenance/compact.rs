@@ -249,6 +249,7 @@ fn body(bin: &Bin, add: &Add, id: &str) -> serde_json::Result<String> {
     let own = OwnCommit {
         commit: id.to_owned(),
         actions: lines.len() + 1,
+        event_times: None,
     };
     let parameters = BTreeMap::from([
         ("predicate".to_owned(), "[]".to_owned()),

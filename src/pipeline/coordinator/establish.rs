@@ -128,13 +128,17 @@ impl Coordinator {
         let mut epoch = Epoch::default();
         for sink in &self.wiring.sinks {
             let mut progress = Progress::new();
+            let mut event_times = Vec::new();
             for partition in &wanted {
                 if let Some(Some(position)) = known.get(partition).and_then(|k| k.recorded.get(&sink.name)) {
                     progress.insert(*partition, position.next);
+                    event_times.extend(position.event_time.map(|time| (*partition, time)));
                     epoch = epoch.max(position.epoch);
                 }
             }
             self.committed.entry(sink.name).or_default().extend(progress.clone());
+            let known = self.event_times.entry(sink.name).or_default();
+            known.merge(&event_times.into_iter().collect());
             sink.send(driver::Command::Begin {
                 session: self.session(),
                 topic_id: self.topic_id.clone(),

@@ -12,10 +12,11 @@ use super::deployment::Deployment;
 use super::insert::Inserter;
 use super::statements::Statements;
 use super::transaction::{Move, Outcome, Plan, Step};
-use super::{MongoSink, buffer};
+use super::{MongoSink, Reach, buffer};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::EventTimes;
 use crate::failpoint;
-use crate::offsets::{Partition, Progress, RecordId, TopicId};
+use crate::offsets::{Partition, RecordId, TopicId};
 use crate::rollup::{self, Increment};
 use crate::sink::CommitSummary;
 
@@ -75,7 +76,7 @@ impl<D: Deployment> MongoSink<D> {
         if self.settle(&steps).await? == Settled::Done {
             let before = self.buffer.rows();
             self.advance(&target, summary);
-            self.buffer.skip_to(&target);
+            self.buffer.skip_to(&target.progress);
             summary.rows += (before - self.buffer.rows()) as u64;
         }
         Ok(())
@@ -84,9 +85,7 @@ impl<D: Deployment> MongoSink<D> {
     /// Stores the first pieces of the buffer and moves progress over them.
     async fn store(&mut self, pieces: usize, summary: &mut CommitSummary) -> Result<Portion, SinkError> {
         let batches: Vec<RecordBatch> = self.buffer.front(pieces).map(|piece| piece.rows.clone()).collect();
-        let target: Progress = (self.buffer.front(pieces))
-            .flat_map(|piece| piece.covered.iter().map(|(&partition, range)| (partition, range.end)))
-            .collect();
+        let target = self.reach(pieces, &batches);
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
 
         let started = Instant::now();
@@ -105,8 +104,21 @@ impl<D: Deployment> MongoSink<D> {
         Ok(ended)
     }
 
+    /// Where the first pieces, with these rows, lead to.
+    fn reach(&self, pieces: usize, batches: &[RecordBatch]) -> Reach {
+        let covered = self.buffer.front(pieces).flat_map(|piece| &piece.covered);
+        let mut event_times = EventTimes::default();
+        for batch in batches {
+            event_times.take_in(batch, self.time_columns);
+        }
+        Reach {
+            progress: covered.map(|(&partition, range)| (partition, range.end)).collect(),
+            event_times,
+        }
+    }
+
     /// Inserts the pieces that no majority has acknowledged yet.
-    async fn insert(&mut self, pieces: usize, target: &Progress, summary: &mut CommitSummary) -> Result<(), SinkError> {
+    async fn insert(&mut self, pieces: usize, target: &Reach, summary: &mut CommitSummary) -> Result<(), SinkError> {
         let batches: Vec<&RecordBatch> = self
             .buffer
             .front(pieces)
@@ -133,7 +145,7 @@ impl<D: Deployment> MongoSink<D> {
     }
 
     /// Different documents under our ids: either another owner is ahead of us, or they are foreign.
-    async fn judge_different(&self, ids: &[i64], target: &Progress) -> Result<SinkError, SinkError> {
+    async fn judge_different(&self, ids: &[i64], target: &Reach) -> Result<SinkError, SinkError> {
         self.settle(&self.moves(target, &[])).await?;
         let shown: Vec<String> = ids.iter().take(IDS_SHOWN).map(|&id| RecordId(id).to_string()).collect();
         let more = ids.len().saturating_sub(IDS_SHOWN);
@@ -173,7 +185,7 @@ impl<D: Deployment> MongoSink<D> {
     async fn transact(
         &mut self,
         pieces: usize,
-        target: &Progress,
+        target: &Reach,
         batches: &[RecordBatch],
         increments: &[Vec<Increment>],
         summary: &mut CommitSummary,
@@ -287,7 +299,7 @@ impl<D: Deployment> MongoSink<D> {
         let doubted = |step: &Move| {
             self.in_doubt
                 .as_ref()
-                .is_some_and(|t| t.get(&step.partition) == Some(&step.next))
+                .is_some_and(|t| t.progress.get(&step.partition) == Some(&step.next))
         };
         if all(|step| step.expected) {
             return Ok(Settled::NotDone);
@@ -301,12 +313,12 @@ impl<D: Deployment> MongoSink<D> {
     }
 
     /// The steps to `target`, with the good records that `batches` have for each.
-    fn moves(&self, target: &Progress, batches: &[RecordBatch]) -> Vec<Move> {
+    fn moves(&self, target: &Reach, batches: &[RecordBatch]) -> Vec<Move> {
         let mut rows = std::collections::BTreeMap::<Partition, u64>::new();
         for &id in batches.iter().flat_map(|batch| buffer::ids(batch, self.id_index)) {
             *rows.entry(RecordId(id).partition()).or_default() += 1;
         }
-        (target.iter())
+        (target.progress.iter())
             .map(|(&partition, &next)| {
                 let expected = self.committed.get(&partition).copied().unwrap_or(next);
                 // The contract has `progress` or `adopt` first; without them the compare-and-set has to tell.
@@ -320,15 +332,17 @@ impl<D: Deployment> MongoSink<D> {
                     expected,
                     next,
                     rows: rows.get(&partition).copied().unwrap_or(0),
+                    event_time: target.event_times.get(partition),
                 }
             })
             .collect()
     }
 
     /// Progress is stored up to `target`.
-    fn advance(&mut self, target: &Progress, summary: &mut CommitSummary) {
-        self.committed.extend(target);
-        summary.progress.extend(target);
+    fn advance(&mut self, target: &Reach, summary: &mut CommitSummary) {
+        self.committed.extend(&target.progress);
+        summary.progress.extend(&target.progress);
+        summary.event_times.merge(&target.event_times);
         self.in_doubt = None;
     }
 }

@@ -133,6 +133,10 @@ fn change(partition: Partition, document: &ProgressDocument, loss: &Loss) -> Doc
     if !set.is_empty() {
         change.insert("$set", set);
     }
+    if recreated {
+        // The new topic's records begin anew.
+        change.insert("$unset", doc! { "event_time": "" });
+    }
     change
 }
 

@@ -44,6 +44,7 @@ use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
 use crate::batch::Batch;
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::{self, EventTimes};
 use crate::failpoint;
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Offset, Partition, Progress, TopicId};
@@ -58,6 +59,7 @@ pub struct MongoSink<D = Server> {
     identity: Identity,
     encoder: Encoder,
     id_index: usize,
+    time_columns: event_time::Columns,
     rollups: Vec<Rollup>,
     buckets: KnownBuckets,
     portion: PortionSize,
@@ -70,7 +72,15 @@ pub struct MongoSink<D = Server> {
     tips: Progress,
     buffer: Buffer,
     /// Where a transaction of unknown outcome would have moved progress to.
-    in_doubt: Option<Progress>,
+    in_doubt: Option<Reach>,
+}
+
+/// Where a transaction leads to.
+#[derive(Clone, Debug, Default)]
+struct Reach {
+    progress: Progress,
+    /// Highest event times of the rows that it stores.
+    event_times: EventTimes,
 }
 
 impl MongoSink {
@@ -91,6 +101,7 @@ impl<D: Deployment> MongoSink<D> {
             identity: Identity::new(job, stream),
             encoder: Encoder::new(&stream.schema),
             id_index,
+            time_columns: event_time::Columns::of(&stream.schema),
             rollups: stream.rollups.iter().map(|r| Rollup::new(r, &stream.schema)).collect(),
             buckets: KnownBuckets::default(),
             portion: PortionSize::new(stream.mongo.max_flush_rows),
@@ -178,6 +189,7 @@ impl<D: Deployment> Sink for MongoSink<D> {
                 next: document.next,
                 untouched: document.next == document.start,
                 epoch: document.epoch,
+                event_time: document.event_time_micros(),
             };
             Some((*p, position))
         });

@@ -16,6 +16,7 @@ use super::error::{CallError, MAJORITY_TIMEOUT, call};
 use super::topology;
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::Micros;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
 use crate::rollup;
 
@@ -51,6 +52,10 @@ pub struct ProgressDocument {
     pub start: Offset,
     /// Next offset to read.
     pub next: Offset,
+    /// Highest event time of the stored records, cut to the millisecond; absent where none has been stored since
+    /// affluent keeps it. No fence looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_time: Option<DateTime>,
     pub schema: String,
     pub rollups: String,
     pub updated_at: DateTime,
@@ -81,6 +86,11 @@ impl ProgressDocument {
         partition.parse().ok().map(Partition)
     }
 
+    /// The stored event time, in microseconds.
+    pub fn event_time_micros(&self) -> Option<Micros> {
+        self.event_time.map(|time| time.timestamp_millis().saturating_mul(1000))
+    }
+
     /// What a compare-and-set must find unchanged besides `next`.
     pub(super) fn fence(&self) -> Document {
         doc! {
@@ -94,6 +104,11 @@ impl ProgressDocument {
             "rollups": &self.rollups,
         }
     }
+}
+
+/// An event time as a progress document keeps it: cut to the millisecond below.
+pub(super) fn stored_event_time(micros: Micros) -> DateTime {
+    DateTime::from_millis(micros.div_euclid(1000))
 }
 
 /// A stream's progress for `status` and `verify`, at majority; empty where nothing has been recorded.
@@ -184,6 +199,7 @@ impl Identity {
             state: State::Ready,
             start,
             next: start,
+            event_time: None,
             schema: self.schema.clone(),
             rollups: self.rollups.clone(),
             updated_at: DateTime::now(),

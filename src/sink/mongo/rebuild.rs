@@ -37,12 +37,13 @@ use super::error::WriteError;
 use super::insert::Inserter;
 use super::portion::PortionSize;
 use super::progress::{
-    Identity, PROGRESS_COLLECTION, PassedOver, ProgressDocument, State, VERSION as PROGRESS_VERSION,
+    Identity, PROGRESS_COLLECTION, PassedOver, ProgressDocument, State, VERSION as PROGRESS_VERSION, stored_event_time,
 };
 use super::statements::Statements;
 use super::transaction::{Outcome, Plan, Step};
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
+use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::lake::rows::Place;
 use crate::loss::Loss;
@@ -63,6 +64,8 @@ pub struct Source {
     pub epoch: Epoch,
     /// Start (where it is recorded) and next offset.
     pub partitions: BTreeMap<Partition, (Option<Offset>, Offset)>,
+    /// Highest event times of the rows.
+    pub event_times: EventTimes,
     pub losses: Vec<Loss>,
 }
 
@@ -246,6 +249,7 @@ impl<D: Deployment> Rebuild<D> {
             state: State::Rebuilding,
             start,
             next,
+            event_time: source.event_times.get(partition).map(stored_event_time),
             schema: self.identity.schema.clone(),
             rollups: self.identity.rollups.clone(),
             updated_at: DateTime::now(),

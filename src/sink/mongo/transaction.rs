@@ -19,8 +19,9 @@ use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RES
 
 use super::deployment::{Deployment, Transaction};
 use super::error::{CallError, DUPLICATE_KEY, WriteError};
-use super::progress::{PROGRESS_COLLECTION, ProgressDocument};
+use super::progress::{PROGRESS_COLLECTION, ProgressDocument, stored_event_time};
 use crate::error::SinkError;
+use crate::event_time::Micros;
 use crate::failpoint;
 use crate::offsets::{Offset, Partition, RECORDS_PROGRESS, RecordId};
 
@@ -47,6 +48,8 @@ pub(super) struct Move {
     pub next: Offset,
     /// Good records in between: as many documents must be stored.
     pub rows: u64,
+    /// The highest event time of theirs.
+    pub event_time: Option<Micros>,
 }
 
 impl Move {
@@ -211,7 +214,10 @@ fn compare_and_set(moves: &[Move]) -> Document {
         .map(|step| {
             let mut expected = step.document.fence();
             expected.insert("next", step.expected);
-            let change = doc! { "$set": { "next": step.next }, "$currentDate": { "updated_at": true } };
+            let mut change = doc! { "$set": { "next": step.next }, "$currentDate": { "updated_at": true } };
+            if let Some(micros) = step.event_time {
+                change.insert("$max", doc! { "event_time": stored_event_time(micros) });
+            }
             doc! { "q": expected, "u": change }.into()
         })
         .collect();

@@ -26,6 +26,8 @@ struct Lane {
     end: Offset,
     /// `next` has reached `end`.
     reached: bool,
+    /// The log's end was seen, and nothing since.
+    at_end: bool,
 }
 
 /// What became of a record.
@@ -43,6 +45,9 @@ pub struct Cutter {
     cutting: Cutting,
     session: Session,
     lanes: BTreeMap<Partition, Lane>,
+    /// The lanes at their log's end, with that end.
+    ends: Progress,
+    ends_moved: bool,
     arena: Vec<u8>,
     records: Vec<RawRecord>,
     /// Bytes of record headers, which lie outside the arena.
@@ -57,6 +62,8 @@ impl Cutter {
             cutting,
             session: Session(0),
             lanes: BTreeMap::new(),
+            ends: Progress::new(),
+            ends_moved: false,
             arena: Vec::new(),
             records: Vec::new(),
             header_bytes: 0,
@@ -83,6 +90,7 @@ impl Cutter {
                     cut: next,
                     end,
                     reached: next >= end,
+                    at_end: false,
                 },
             );
         }
@@ -91,12 +99,20 @@ impl Cutter {
     /// Drops what was read and not handed over, and all partitions.
     pub fn forget(&mut self) {
         self.lanes.clear();
+        self.ends.clear();
+        self.ends_moved = true;
         self.clear_batch();
     }
 
     /// Stops accounting for a partition. What was read of it must have been cut before.
     pub fn remove(&mut self, partition: Partition) {
         self.lanes.remove(&partition);
+        self.ends_moved |= self.ends.remove(&partition).is_some();
+    }
+
+    /// The log's ends, where they have moved since the last call.
+    pub fn take_moved_ends(&mut self) -> Option<Progress> {
+        std::mem::take(&mut self.ends_moved).then(|| self.ends.clone())
     }
 
     /// Where to read on, per partition.
@@ -122,6 +138,10 @@ impl Cutter {
         };
         if offset < lane.next {
             return Taken::Ignored;
+        }
+        if std::mem::take(&mut lane.at_end) {
+            self.ends.remove(&partition);
+            self.ends_moved = true;
         }
         if self.cutting.once && offset >= lane.end {
             // Records come in order: whatever lies between was a control record or compacted away.
@@ -168,6 +188,8 @@ impl Cutter {
                 self.since.get_or_insert_with(Instant::now);
             }
             lane.reached |= lane.next >= lane.end;
+            lane.at_end = true;
+            self.ends_moved |= self.ends.insert(partition, eof) != Some(eof);
         }
     }
 
@@ -230,4 +252,36 @@ fn copy(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = arena.len();
     arena.extend_from_slice(bytes);
     start..arena.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const P0: Partition = Partition(0);
+    const P1: Partition = Partition(1);
+
+    #[test]
+    fn ends_are_told_once_and_forgotten_with_their_partition() {
+        let mut cutter = Cutter::new(Cutting {
+            max_records: 10,
+            max_bytes: 10,
+            linger: Duration::ZERO,
+            once: false,
+            revoke_timeout: Duration::ZERO,
+            sinks: 1,
+        });
+        cutter.fetch(Session(1), &Progress::from([(P0, 3), (P1, 0)]), &Progress::new());
+        cutter.take_moved_ends();
+        cutter.end_of(P0, 5);
+        cutter.end_of(P1, 0);
+        assert_eq!(cutter.take_moved_ends(), Some(Progress::from([(P0, 5), (P1, 0)])));
+        cutter.end_of(P0, 5);
+        assert_eq!(cutter.take_moved_ends(), None, "nothing has moved");
+        cutter.remove(P1);
+        assert_eq!(cutter.take_moved_ends(), Some(Progress::from([(P0, 5)])));
+        cutter.forget();
+        assert_eq!(cutter.take_moved_ends(), Some(Progress::new()));
+    }
 }

@@ -30,14 +30,14 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use self::client::{consumer_config, instance_id};
 use self::context::{Context, Rebalance};
 use self::cut::{Cutter, Taken};
 use super::budget::Budget;
-use super::{Command, Cutting, Event, Flush, FlushDone, Item};
+use super::{Command, Cutting, Event, Flush, FlushDone, Item, SeenEnds};
 use crate::batch::{Buffers, Session};
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::error::Invariant;
@@ -61,6 +61,7 @@ const BURST: usize = 256;
 #[derive(Debug)]
 pub struct KafkaSource {
     commands: std_mpsc::Sender<Command>,
+    ends: watch::Receiver<SeenEnds>,
     thread: JoinHandle<()>,
 }
 
@@ -90,6 +91,7 @@ impl KafkaSource {
             .subscribe(&[&stream.topic])
             .with_context(|| format!("cannot subscribe to {}", stream.topic))?;
         let (commands, receiver) = std_mpsc::channel();
+        let (seen_ends, ends) = watch::channel(SeenEnds::default());
         let fetcher = Fetcher {
             config,
             consumer,
@@ -100,6 +102,7 @@ impl KafkaSource {
             cutter: Cutter::new(cutting.clone()),
             cutting,
             outlets,
+            seen_ends,
             commands: receiver,
             assigned: BTreeMap::new(),
             grant: 0,
@@ -119,7 +122,12 @@ impl KafkaSource {
             .name(format!("source-{}", stream.name))
             .spawn(move || fetcher.run())
             .context("cannot start the source's thread")?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, ends, thread })
+    }
+
+    /// Where the log was last seen to end.
+    pub fn seen_ends(&self) -> watch::Ref<'_, SeenEnds> {
+        self.ends.borrow()
     }
 
     /// A source that has ended takes no commands; its last event said why.
@@ -158,6 +166,7 @@ struct Fetcher {
     cutting: Cutting,
     cutter: Cutter,
     outlets: Outlets,
+    seen_ends: watch::Sender<SeenEnds>,
     commands: std_mpsc::Receiver<Command>,
     /// What the group gave us.
     /// …and with which grant.
@@ -195,6 +204,7 @@ impl Fetcher {
     }
 
     fn step(&mut self) -> Next {
+        self.tell_ends();
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Close(progress)) => {
@@ -225,6 +235,19 @@ impl Fetcher {
             self.tell(Event::Drained(done));
         }
         Next::Go
+    }
+
+    fn tell_ends(&mut self) {
+        let blind = self.paused || !self.healthy;
+        let moved = self.cutter.take_moved_ends();
+        self.seen_ends.send_if_modified(|seen| {
+            let changed = moved.is_some() || seen.blind != blind;
+            seen.blind = blind;
+            if let Some(at) = moved {
+                seen.at = at;
+            }
+            changed
+        });
     }
 
     fn obey(&mut self, command: Command) {

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use bson::{Bson, DateTime, Decimal128, Document, RawDocumentBuf, doc};
 
 use super::*;
 use crate::config::StreamConfig;
+use crate::rollup::Buckets;
 use crate::verify::testing::{row, stream};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -130,6 +132,58 @@ fn a_document_without_a_group_is_foreign() {
 fn start(zone: Tz, every: Every, at: &str) -> String {
     let start = bucket_start_ms(time::timestamp(at).unwrap(), every, zone).unwrap();
     show(Some(&Value::Timestamp(start * 1000)))
+}
+
+/// Two ways of reckoning, around everything that a zone's clock has done in a century. Equal jumps at an equal time of
+/// day are looked at once.
+#[test]
+fn the_write_path_has_the_same_buckets() {
+    const SECOND: i64 = 1_000_000;
+    const HOUR: i64 = 3600 * SECOND;
+    let (from, to) = (
+        time::timestamp("1940-01-01T00:00:00Z").unwrap(),
+        time::timestamp("2040-01-01T00:00:00Z").unwrap(),
+    );
+    let widths = [60, 900, 3600, 21_600, 43_200].map(Every::Seconds);
+    let offset = |zone: Tz, at: i64| time::local(at, zone).unwrap().and_utc().timestamp_micros() - at;
+    let mut jumps = BTreeSet::new();
+    for zone in chrono_tz::TZ_VARIANTS {
+        let mut buckets: Vec<(Every, Buckets)> = widths
+            .into_iter()
+            .chain([Every::Day])
+            .map(|every| (every, Buckets::new(zone, every)))
+            .collect();
+        let mut at = from;
+        while at < to {
+            let next = at + 24 * HOUR;
+            let (old, new) = (offset(zone, at), offset(zone, next));
+            if old != new {
+                let (mut before, mut after) = (at, next);
+                while after - before > SECOND {
+                    let middle = before + (after - before) / 2 / SECOND * SECOND;
+                    match offset(zone, middle) == old {
+                        true => before = middle,
+                        false => after = middle,
+                    }
+                }
+                if !jumps.insert((old, new, after.rem_euclid(24 * HOUR))) {
+                    at = next;
+                    continue;
+                }
+                // To the second around the jump, then every hour until the day after it is over.
+                let near = [-3600, -1800, -1, 0, 1, 1799, 1800, 3599, 3600, 7200].map(|s| after + s * SECOND);
+                let far = (-30..=50).map(|n| after + n * HOUR + 61 * SECOND);
+                for instant in near.into_iter().chain(far) {
+                    for (every, buckets) in &mut buckets {
+                        let ours = bucket_start_ms(instant, *every, zone).unwrap();
+                        assert_eq!(buckets.start(instant) / 1000, ours, "{zone} {every:?} at {instant}");
+                    }
+                }
+            }
+            at = next;
+        }
+    }
+    assert!(jumps.len() > 100, "only {} kinds of jumps seen", jumps.len());
 }
 
 #[test]

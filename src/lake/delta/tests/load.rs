@@ -11,6 +11,7 @@ use super::faulty::Faulty;
 use super::{P0, P1, adopted, files, log_file, next, open, proposal, topic, try_open};
 use crate::config::LakeConfig;
 use crate::error::{Invariant, SinkError};
+use crate::event_time::EventTimes;
 use crate::lake::delta::Table;
 use crate::lake::delta::commit::Proposal;
 use crate::lake::delta::log::LogTail;
@@ -19,7 +20,7 @@ use crate::lake::delta::spec::TableSpec;
 use crate::lake::split::tests::schema;
 use crate::lake::status::read_progress;
 use crate::lake::store::Store;
-use crate::offsets::Progress;
+use crate::offsets::{Partition, Progress};
 
 fn stopped<T>(result: Result<T, SinkError>) -> Invariant {
     match result {
@@ -269,6 +270,71 @@ async fn a_clean_up_of_old_commits_under_a_running_owner_is_no_loss() {
     disk.remove_commits(0..5);
     table.commit(&mut proposal(P0, 3, 4)).await.expect("commits");
     assert_eq!((table.version(), next(&table, P0)), (5, Some(4)));
+}
+
+fn at(partition: Partition, highest: i64) -> EventTimes {
+    [(partition, highest)].into_iter().collect()
+}
+
+#[tokio::test]
+async fn our_latest_commit_tells_the_event_times_that_a_checkpoint_drops() {
+    let disk = OnDisk::new(0).await;
+    let mut table = disk.open().await;
+    table
+        .commit(&mut proposal(P0, 0, 1).reaching(at(P0, 50)))
+        .await
+        .expect("commits");
+    table
+        .commit(&mut proposal(P1, 0, 1).reaching(at(P1, 70)))
+        .await
+        .expect("commits");
+    disk.write(4, &json!({"commitInfo": {"operation": "OPTIMIZE"}}));
+    disk.checkpoint().await;
+    disk.remove_commits(0..3);
+    let table = disk.open().await;
+    assert_eq!(table.version(), 4);
+    let times = table.event_times(&topic());
+    assert_eq!(
+        (times.get(P0), times.get(P1)),
+        (Some(50), Some(70)),
+        "of all partitions, in one commit"
+    );
+}
+
+#[tokio::test]
+async fn without_that_commit_they_are_unknown_until_new_rows_come_but_a_running_owner_knows_them() {
+    let disk = OnDisk::new(0).await;
+    let mut running = disk.open().await;
+    let mut ours = proposal(P0, 0, 1).reaching(at(P0, 50));
+    running.commit(&mut ours).await.expect("commits");
+    running
+        .commit(&mut proposal(P1, 0, 1).reaching(at(P1, 70)))
+        .await
+        .expect("commits");
+    disk.checkpoint().await;
+    disk.remove_commits(0..4);
+    running.refresh().await.expect("reads the checkpoint");
+    let mut started = disk.open().await;
+    assert!(started.event_times(&topic()).is_empty());
+    started
+        .commit(&mut proposal(P0, 1, 2).reaching(at(P0, 60)))
+        .await
+        .expect("commits");
+    let times = started.event_times(&topic());
+    assert_eq!((times.get(P0), times.get(P1)), (Some(60), None));
+    running.refresh().await.expect("follows");
+    let times = running.event_times(&topic());
+    assert_eq!((times.get(P0), times.get(P1)), (Some(60), Some(70)));
+}
+
+#[tokio::test]
+async fn a_torn_latest_commit_behind_a_checkpoint_costs_the_event_times_alone() {
+    let disk = OnDisk::new(2).await;
+    disk.checkpoint().await;
+    std::fs::write(disk.log(&format!("{:020}.json", 3)), b"{").expect("writes");
+    let table = disk.open().await;
+    assert_eq!(next(&table, P0), Some(2));
+    assert!(table.event_times(&topic()).is_empty());
 }
 
 #[tokio::test]

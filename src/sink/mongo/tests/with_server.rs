@@ -1,6 +1,7 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use bson::{Bson, Document, doc};
 
 use super::support::{Fixture, NEW_YEAR, ROLLUP, STREAM, batch, batch_of, rows, store, take_over, topic_id};
@@ -102,6 +103,7 @@ async fn a_start_is_recorded_once_and_read_back() {
         next: 7,
         untouched: true,
         epoch: Epoch(0),
+        event_time: None,
     };
     assert_eq!(read, [(Partition(0), position)].into());
     second.begin(&[(Partition(0), 7)].into());
@@ -111,6 +113,45 @@ async fn a_start_is_recorded_once_and_read_back() {
     let stored = read_progress(&fixture.stream.mongo, STREAM).await.expect("readable");
     assert_eq!((stored[0].start, stored[0].next, stored[0].state), (7, 9, State::Ready));
     fixture.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs AFFLUENT_TEST_MONGO"]
+async fn the_highest_event_time_moves_with_the_progress_portion_by_portion() {
+    let fixture = Fixture::new("event_time").await;
+    let mut sink = fixture.owner(&[0]).await;
+    let time = |offset: i64| NEW_YEAR + offset * 7_001;
+    let summary = store(&mut sink, &batch(0, 0, 10)).await.expect("stored");
+    assert_eq!(summary.event_times.get(Partition(0)), Some(time(9)));
+    let stored = async || {
+        let documents = read_progress(&fixture.stream.mongo, STREAM).await.expect("readable");
+        documents[0].event_time_micros()
+    };
+    assert_eq!(stored().await, Some(time(9) / 1000 * 1000), "to the millisecond below");
+    // Late rows, and no rows at all, move the progress alone.
+    let mut late = batch_of(rows(0, [3].into_iter()), 0, 10, 20);
+    late.rows = with_ids(&late.rows, 0, 10);
+    store(&mut sink, &late).await.expect("stored");
+    store(&mut sink, &batch_of(rows(0, std::iter::empty()), 0, 20, 30))
+        .await
+        .expect("stored");
+    assert_eq!(
+        (fixture.next(0).await, stored().await),
+        (30, Some(time(9) / 1000 * 1000))
+    );
+    // A next owner begins with it.
+    let mut next = fixture.sink().await;
+    let read = next.progress(&topic_id(), &[Partition(0)]).await.expect("readable");
+    assert_eq!(read[&Partition(0)].event_time, Some(time(9) / 1000 * 1000));
+    fixture.end().await;
+}
+
+/// The same rows as if they had been read from this offset on.
+fn with_ids(rows: &RecordBatch, partition: i32, first: i64) -> RecordBatch {
+    let ids = (first..).map(|offset| RecordId::new(Epoch(0), Partition(partition), offset).expect("fits").0);
+    let mut columns = rows.columns().to_vec();
+    columns[10] = Arc::new(Int64Array::from_iter_values(ids.take(rows.num_rows())));
+    RecordBatch::try_new(rows.schema(), columns).expect("the same columns")
 }
 
 #[tokio::test]
