@@ -20,16 +20,18 @@ use tracing::info;
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits, Invariant};
 use crate::kafka::admin::{describe_topic, watermarks};
+use crate::lake::delta::evolution::former_schemas;
 use crate::lake::delta::files::ActiveFile;
 use crate::lake::delta::log::LogTail;
 use crate::lake::delta::loss::losses;
 use crate::lake::delta::names::{AppIds, Entry};
-use crate::lake::delta::spec::TableSpec;
+use crate::lake::delta::spec::{SCHEMA, TableSpec};
 use crate::lake::rows::{Place, Rows, files_of};
 use crate::lake::store::Store;
 use crate::offsets::{Epoch, TopicId};
 use crate::output;
 use crate::run::select;
+use crate::schema::evolution::Fit;
 use crate::sink::mongo::deployment::Server;
 use crate::sink::mongo::rebuild::{self, Portion, Present, Rebuild, Source};
 
@@ -214,7 +216,18 @@ impl SourceTable {
         let app_ids = AppIds::new(&config.job, &stream.name);
         let log = LogTail::load(&store, &app_ids).await?.ok_or_else(none)?;
         let spec = TableSpec::new(&config.job, &stream.name, &stream.topic, &stream.schema);
-        spec.check(store.location(), &log.protocol, &log.metadata)?;
+        let fit = spec.check(store.location(), &log.protocol, &log.metadata)?;
+        if fit != Fit::Same {
+            return Err(Invariant::new(
+                format!(
+                    "the declared fields of stream {} have changed, and the table at {} has not taken them over yet",
+                    stream.name,
+                    store.location()
+                ),
+                "run the job once, then rebuild; or rebuild with the fields that the table has",
+            )
+            .into());
+        }
         let log = match begun {
             None => log,
             Some((table, version)) => {
@@ -231,7 +244,21 @@ impl SourceTable {
                     return Err(changed().into());
                 }
                 let then = LogTail::load_at(&store, &app_ids, version.cast_unsigned()).await?;
-                then.ok_or_else(changed)?
+                let then = then.ok_or_else(changed)?;
+                // Its documents would have the fields of one schema up to there, and of another from there on.
+                let schema = |log: &LogTail| log.metadata.configuration.get(SCHEMA).cloned();
+                if schema(&then) != schema(&log) {
+                    return Err(Invariant::new(
+                        format!(
+                            "the table at {} has other fields than in version {version}, which an interrupted rebuild \
+                             was reading",
+                            store.location()
+                        ),
+                        "start over with --restart",
+                    )
+                    .into());
+                }
+                then
             }
         };
         if let Some(damage) = &log.damage {
@@ -249,14 +276,14 @@ impl SourceTable {
         }
         let files = files_of(&store, log.version).await?;
         Ok(Self {
-            source: source(&log)?,
+            source: source(&log, store.location())?,
             files,
             store,
         })
     }
 }
 
-fn source(log: &LogTail) -> anyhow::Result<Source> {
+fn source(log: &LogTail, location: &str) -> anyhow::Result<Source> {
     let topic_id = log
         .progress()
         .next()
@@ -279,6 +306,7 @@ fn source(log: &LogTail) -> anyhow::Result<Source> {
         topic_id: topic_id.clone(),
         epoch: Epoch(u8::try_from(epoch).context("the table's epoch")?),
         losses: losses(&log.metadata)?,
+        former_schemas: former_schemas(location, &log.metadata)?,
     })
 }
 

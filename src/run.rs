@@ -44,6 +44,10 @@ pub struct RunArgs {
     /// Without this flag such a stream stops and names the range
     #[arg(long)]
     pub accept_loss: bool,
+    /// Take up declared fields that another declaration has replaced. Without this flag an instance that declares them
+    /// counts as one that nobody brought up to date, and is refused
+    #[arg(long)]
+    pub former_schema: bool,
     /// Only these streams (repeatable); all of the configuration otherwise
     #[arg(long = "stream", value_name = "NAME")]
     pub streams: Vec<String>,
@@ -68,7 +72,8 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
 
     let memory = memory::divide(&config, &streams);
     let mut running = tokio::task::JoinSet::new();
-    for (stream, memory) in streams.into_iter().zip(memory) {
+    for (mut stream, memory) in streams.into_iter().zip(memory) {
+        stream.former_schema = args.former_schema;
         let (config, board, shutdown) = (config.clone(), board.clone(), shutdown.clone());
         running.spawn(async move {
             let started = Instant::now();

@@ -1,10 +1,13 @@
 //! The declared schema of a stream: field types, required fields, partition columns, time zone.
 //!
-//! Owns: the Arrow schema both sinks see, and the fingerprint that tells two schemas apart.
+//! Owns: the Arrow schema both sinks see. `fingerprint` is the schema as a text, `evolution` what may become of it.
 //! Does not own: parsing of the configuration (`config`), decoding of records (`decode`).
 //!
 //! Arrow columns, in order: the declared fields, then the derived partition column `date` (when
 //! `partition_by` names it and no field has that name), then `_id` and `_timestamp`.
+
+pub mod evolution;
+mod fingerprint;
 
 use std::fmt;
 use std::sync::Arc;
@@ -171,33 +174,13 @@ impl StreamSchema {
             .collect()
     }
 
+    /// The declared field of that name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
     /// Is this declared field a partition column? (An empty string there is read as null.)
     pub fn is_partition_field(&self, index: usize) -> bool {
         self.partition_by.contains(&PartitionColumn::Field(index))
-    }
-
-    /// A text that differs whenever two schemas would store the same record differently. It is written
-    /// into MongoDB's progress, so its form is a contract.
-    pub fn fingerprint(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::new();
-        for f in &self.fields {
-            let required = if f.required { "!" } else { "" };
-            let unit = match f.unit {
-                None => "",
-                Some(EpochUnit::Seconds) => "@s",
-                Some(EpochUnit::Milliseconds) => "@ms",
-                Some(EpochUnit::Microseconds) => "@us",
-            };
-            let _ = write!(text, "{} {}{required}{unit};", f.name, f.ty);
-        }
-        let _ = write!(
-            text,
-            "by {} at {} in {}",
-            self.partition_names().join(","),
-            self.fields[self.event_time].name,
-            self.timezone
-        );
-        text
     }
 }

@@ -144,6 +144,8 @@ pub struct StreamConfig {
     pub max_record_bytes: usize,
     /// Circuit breaker: share of the last 10,000 records, 0.0–1.0.
     pub max_dead_letters: Option<f64>,
+    /// The declared fields may be some that were replaced before. Of one run (`--former-schema`), not of a file.
+    pub former_schema: bool,
     /// This stream's sinks: the global sections with the stream's own overrides applied.
     pub mongo: MongoConfig,
     pub lake: LakeConfig,

@@ -189,6 +189,7 @@ fn stream(
         tombstones: tombstones?,
         max_record_bytes: usize::try_from(max_record_bytes?).ok()?,
         max_dead_letters: max_dead_letters?,
+        former_schema: false,
         mongo: mongo?,
         lake: lake?,
     })

@@ -52,6 +52,7 @@ fn stream() -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 16 << 20,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: false,
             uri: String::new(),

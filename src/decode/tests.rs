@@ -49,6 +49,7 @@ fn stream(schema: StreamSchema) -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 20 << 20,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: true,
             uri: String::new(),

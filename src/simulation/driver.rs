@@ -96,6 +96,9 @@ impl<S: Sink> Driver<S> {
             } => {
                 let _ = reply.send(self.sink.adopt(&topic_id, &starts).await);
             }
+            Command::Evolve { reply } => {
+                let _ = reply.send(self.sink.evolve().await);
+            }
             Command::Standing { reply } => {
                 let _ = reply.send(self.sink.standing().await);
             }

@@ -347,6 +347,7 @@ fn stream(dice: &mut Dice) -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 1 << 20,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: true,
             uri: String::new(),

@@ -22,6 +22,7 @@ use crate::health::{Part, StreamHealth};
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Partition, Progress, TopicId};
 use crate::retry::Backoff;
+use crate::schema::evolution::Change;
 use crate::source::Flush;
 use crate::telemetry;
 
@@ -95,6 +96,10 @@ pub enum Command {
         topic_id: TopicId,
         starts: Progress,
         reply: oneshot::Sender<Result<(), SinkError>>,
+    },
+    /// Take a changed declaration of the fields over.
+    Evolve {
+        reply: oneshot::Sender<Result<Option<Change>, SinkError>>,
     },
     Standing {
         reply: oneshot::Sender<Result<Standing, SinkError>>,
@@ -171,6 +176,12 @@ impl SinkHandle {
             starts,
             reply,
         });
+        self.await_answer(answer).await
+    }
+
+    pub async fn evolve(&self) -> Result<Option<Change>, SinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Evolve { reply });
         self.await_answer(answer).await
     }
 
@@ -317,6 +328,7 @@ impl<S: Sink> Driver<S> {
             // Nobody waits any more; asking the service would only make the next answer late.
             Command::Progress { reply, .. } if reply.is_closed() => {}
             Command::Adopt { reply, .. } | Command::Accept { reply, .. } if reply.is_closed() => {}
+            Command::Evolve { reply } if reply.is_closed() => {}
             Command::Standing { reply } if reply.is_closed() => {}
             Command::Progress {
                 topic_id,
@@ -333,6 +345,11 @@ impl<S: Sink> Driver<S> {
                 reply,
             } => {
                 let answer = self.sink.adopt(&topic_id, &starts).await;
+                self.note(&answer);
+                let _ = reply.send(answer);
+            }
+            Command::Evolve { reply } => {
+                let answer = self.sink.evolve().await;
                 self.note(&answer);
                 let _ = reply.send(answer);
             }

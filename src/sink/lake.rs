@@ -40,6 +40,7 @@ use crate::lake::upload::{StoredFile, Uploads};
 use crate::loss::{Loss, Standing};
 use crate::memory::OpenShare;
 use crate::offsets::{Offset, Partition, Progress, RecordId, TopicId};
+use crate::schema::evolution::Change;
 
 /// One stream's lake side.
 pub struct LakeSink {
@@ -75,7 +76,8 @@ impl LakeSink {
 
     /// The sink on a store that is there.
     pub(crate) async fn on(store: Store, job: &str, stream: &StreamConfig) -> Result<Self, SinkError> {
-        let spec = TableSpec::new(job, &stream.name, &stream.topic, &stream.schema);
+        let mut spec = TableSpec::new(job, &stream.name, &stream.topic, &stream.schema);
+        spec.declared.may_be_former = stream.former_schema;
         let partition_columns = spec.partition_columns.clone();
         let table = Table::open_or_create(store, spec).await?;
         Ok(Self {
@@ -263,6 +265,10 @@ impl Sink for LakeSink {
         let (topic, _) = self.table.recorded(topic_id)?;
         let mut proposal = Proposal::adoption(&topic, starts);
         self.table.commit(&mut proposal).await.map(drop)
+    }
+
+    async fn evolve(&mut self) -> Result<Option<Change>, SinkError> {
+        self.table.evolve().await
     }
 
     async fn standing(&mut self) -> Result<Standing, SinkError> {

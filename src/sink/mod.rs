@@ -4,9 +4,9 @@
 //! Does not own: cadence, retries and ownership (`sink::driver`), resume points (`resume`).
 //!
 //! ```text
-//!  progress ──▶ adopt (only where nothing is recorded) ──▶ begin ──▶ write* ──▶ commit ──▶ write* …
-//!                                                            ▲                     │ Lost
-//!                                                            └───── discard ◀──────┘
+//!  evolve ──▶ progress ──▶ adopt (only where nothing is recorded) ──▶ begin ──▶ write* ──▶ commit ──▶ write* …
+//!                                                                       ▲                     │ Lost
+//!                                                                       └───── discard ◀──────┘
 //! ```
 
 pub mod driver;
@@ -25,6 +25,7 @@ use crate::error::SinkError;
 use crate::event_time::{EventTimes, Lateness, Micros};
 use crate::loss::{Loss, Standing};
 use crate::offsets::{Epoch, Offset, Partition, Progress, TopicId};
+use crate::schema::evolution::Change;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -134,7 +135,8 @@ pub trait Sink: Send + 'static {
 
     /// What is recorded for these partitions, read at majority / from the newest snapshot. Partitions
     /// without a record are absent from the answer. Checks ownership (job, topic id, schema, rollups):
-    /// a mismatch is an `Invariant`. Creates the table or collections where missing.
+    /// a mismatch is an `Invariant`, but for a compatible change of the schema. Creates the table or collections where
+    /// missing.
     fn progress(
         &mut self,
         topic_id: &TopicId,
@@ -144,6 +146,11 @@ pub trait Sink: Send + 'static {
     /// Records where to begin, for partitions that have no record yet. A record made by somebody else in
     /// the meantime is `Lost`.
     fn adopt(&mut self, topic_id: &TopicId, starts: &Progress) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Makes our declaration of the fields the one in force, where it is a compatible change of the recorded one; `None`
+    /// where it is in force already. Until then `progress` answers, and a `commit` does not succeed. Incompatible is
+    /// an `Invariant`. After `Infrastructure` call it again.
+    fn evolve(&mut self) -> impl Future<Output = Result<Option<Change>, SinkError>> + Send;
 
     /// Everything recorded of the stream, judged by nobody: of whatever topic, in whatever state.
     fn standing(&mut self) -> impl Future<Output = Result<Standing, SinkError>> + Send;

@@ -51,6 +51,7 @@ fn every_failpoint_in_the_source_is_tested() {
         .chain(crate::dead_letters::FAILPOINTS)
         .chain(crate::losses::FAILPOINTS)
         .chain(crate::rebuild::FAILPOINTS)
+        .chain(crate::schema_change::FAILPOINTS)
         .chain(crate::upkeep::FAILPOINTS)
         .map(|name| (*name).to_owned())
         .collect();

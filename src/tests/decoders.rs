@@ -77,6 +77,7 @@ fn stream(timezone: Tz) -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 4096,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: true,
             uri: String::new(),

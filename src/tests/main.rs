@@ -26,6 +26,7 @@ mod ownership;
 mod poison;
 mod readers;
 mod rebuild;
+mod schema_change;
 mod sinks;
 mod stores;
 mod support;

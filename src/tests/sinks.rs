@@ -86,6 +86,7 @@ impl Fixture {
             tombstones: Tombstones::DeadLetter,
             max_record_bytes: 1 << 20,
             max_dead_letters: None,
+            former_schema: false,
             mongo,
             lake,
         };

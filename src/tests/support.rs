@@ -290,6 +290,11 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its end, if it has come.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     pub fn until_logged(&self, needle: &str) {
         until(&format!("{needle:?} in {}", self.log.display()), || {
             self.log().contains(needle).then_some(())

@@ -2,7 +2,8 @@
 //!
 //! Owns: what the window should hold ([`Expected`]), and the tally of rows missing, duplicate, foreign and
 //! unequal ([`Comparison`]). Rows may come in any order; a row outside the window is not looked at.
-//! Does not own: reading anything. Whole rows are not kept: 17 bytes per offset are enough to compare.
+//! Does not own: reading anything. Whole rows are not kept: 18 bytes per offset are enough to compare. The sinks are
+//! entered apart: a record may have met another schema in each (`schemas`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,9 +54,67 @@ pub struct Expected {
 struct Slice {
     partition: Partition,
     range: OffsetRange,
+    lake: Cells,
+    mongo: Cells,
+}
+
+/// What one sink should hold of a slice.
+#[derive(Debug)]
+struct Cells {
     states: Vec<State>,
-    lake: Vec<u64>,
-    mongo: Vec<u64>,
+    fingerprints: Vec<u64>,
+}
+
+/// The oracle's verdicts over one record, by the schema each sink had in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdicts {
+    pub mongo: Verdict,
+    /// Where it is by another schema than MongoDB's.
+    pub lake: Option<Verdict>,
+}
+
+impl Verdicts {
+    pub fn of(&self, side: Side) -> &Verdict {
+        match side {
+            Side::Mongo => &self.mongo,
+            Side::Lake => self.lake.as_ref().unwrap_or(&self.mongo),
+        }
+    }
+}
+
+impl From<Verdict> for Verdicts {
+    fn from(mongo: Verdict) -> Self {
+        Self { mongo, lake: None }
+    }
+}
+
+impl Slice {
+    fn cells(&self, form: Form) -> &Cells {
+        match form {
+            Form::Lake => &self.lake,
+            Form::Mongo => &self.mongo,
+        }
+    }
+}
+
+impl Cells {
+    fn new(length: usize) -> Self {
+        Self {
+            states: vec![State::Absent; length],
+            fingerprints: vec![0; length],
+        }
+    }
+
+    fn enter(&mut self, index: usize, form: Form, verdict: &Verdict, buffer: &mut Vec<u8>) {
+        self.states[index] = match verdict {
+            Verdict::Row(row) => {
+                self.fingerprints[index] = form.fingerprint(row, buffer);
+                State::Row
+            }
+            Verdict::Skipped => State::Skipped,
+            Verdict::Reject(_) => State::Rejected,
+        };
+    }
 }
 
 /// A position in an [`Expected`]: slice, and index in it.
@@ -68,9 +127,8 @@ impl Expected {
             Slice {
                 partition,
                 range,
-                states: vec![State::Absent; length],
-                lake: vec![0; length],
-                mongo: vec![0; length],
+                lake: Cells::new(length),
+                mongo: Cells::new(length),
             }
         };
         Self {
@@ -79,27 +137,22 @@ impl Expected {
         }
     }
 
-    /// Enters the oracle's verdict over one record. `buffer` is only there to be used again.
-    pub fn enter(&mut self, partition: Partition, offset: Offset, verdict: &Verdict, buffer: &mut Vec<u8>) {
+    /// Enters the oracle's verdicts over one record. `buffer` is only there to be used again.
+    pub fn enter(&mut self, partition: Partition, offset: Offset, verdicts: &Verdicts, buffer: &mut Vec<u8>) {
         let Some((slice, index)) = self.cell(partition, offset) else {
             return;
         };
         let slice = &mut self.slices[slice];
-        slice.states[index] = match verdict {
-            Verdict::Row(row) => {
-                slice.lake[index] = Form::Lake.fingerprint(row, buffer);
-                slice.mongo[index] = Form::Mongo.fingerprint(row, buffer);
-                State::Row
-            }
-            Verdict::Skipped => State::Skipped,
-            Verdict::Reject(_) => State::Rejected,
-        };
+        slice.lake.enter(index, Form::Lake, verdicts.of(Side::Lake), buffer);
+        slice.mongo.enter(index, Form::Mongo, verdicts.of(Side::Mongo), buffer);
     }
 
     /// Enters a record that was rejected when it was read, whatever it would be today.
     pub fn enter_rejected(&mut self, partition: Partition, offset: Offset) {
         if let Some((slice, index)) = self.cell(partition, offset) {
-            self.slices[slice].states[index] = State::Rejected;
+            let slice = &mut self.slices[slice];
+            slice.lake.states[index] = State::Rejected;
+            slice.mongo.states[index] = State::Rejected;
         }
     }
 
@@ -202,7 +255,7 @@ impl Comparison {
             seen: expected
                 .slices
                 .iter()
-                .map(|slice| vec![false; slice.states.len()])
+                .map(|slice| vec![false; (slice.range.end - slice.range.start) as usize])
                 .collect(),
             expected,
             tally: Tally::default(),
@@ -230,7 +283,7 @@ impl Comparison {
             return;
         }
         self.tally.rows += 1;
-        let state = self.expected.slices[slice].states[index];
+        let state = self.expected.slices[slice].cells(self.form).states[index];
         let twice = std::mem::replace(&mut self.seen[slice][index], true);
         if state != State::Row {
             let why = match state {
@@ -248,13 +301,31 @@ impl Comparison {
         }
     }
 
+    /// Is it what the window expects of a record beyond progress? Without entering it.
+    pub fn is_expected_beyond_progress(&mut self, stored: &Stored) -> Option<bool> {
+        let id = stored.id();
+        let reach = self.reach.get(&id.partition())?;
+        if !(reach.next..reach.end).contains(&id.offset()) || !self.expected.contains(id) {
+            return None;
+        }
+        let (slice, index) = self.expected.cell(id.partition(), id.offset())?;
+        let is_row = self.expected.slices[slice].cells(self.form).states[index] == State::Row;
+        Some(is_row && self.equals(stored, slice, index))
+    }
+
+    /// A document beyond progress that its next owner will replace.
+    pub fn leave_to_its_owner(&mut self) {
+        self.tally.rows += 1;
+        self.tally.unfinished += 1;
+    }
+
     /// Looks for what nobody showed.
     pub fn finish(mut self) -> Tally {
         for (slice, seen) in self.expected.slices.iter().zip(&self.seen) {
             let Some(reach) = self.reach.get(&slice.partition) else {
                 continue;
             };
-            for (index, state) in slice.states.iter().enumerate() {
+            for (index, state) in slice.cells(self.form).states.iter().enumerate() {
                 let offset = slice.range.start + index as Offset;
                 let owed = *state == State::Row && (reach.start..reach.next).contains(&offset);
                 if owed && !seen[index] {
@@ -271,11 +342,7 @@ impl Comparison {
         let Stored::Row(row) = stored else {
             return false;
         };
-        let slice = &self.expected.slices[slice];
-        let expected = match self.form {
-            Form::Lake => slice.lake[index],
-            Form::Mongo => slice.mongo[index],
-        };
+        let expected = self.expected.slices[slice].cells(self.form).fingerprints[index];
         self.form.fingerprint(row, &mut self.buffer) == expected
     }
 }
@@ -307,7 +374,7 @@ mod tests {
         for offset in (10..20).filter(|offset| *offset != 14) {
             let payload = if offset == 13 { BAD } else { GOOD };
             let verdict = oracle::decode(&stream(), &record(offset, payload.as_bytes()), Epoch(0));
-            expected.enter(Partition(0), offset, &verdict, &mut Vec::new());
+            expected.enter(Partition(0), offset, &verdict.into(), &mut Vec::new());
         }
         (plan, expected)
     }

@@ -26,12 +26,17 @@ impl Odd {
     }
 }
 
+/// `None` where it is no int64.
+pub fn id(document: &RawDocument) -> Option<RecordId> {
+    match document.get("_id") {
+        Ok(Some(RawBsonRef::Int64(id))) => Some(RecordId(id)),
+        _ => None,
+    }
+}
+
 /// A document of the stream's collection. `None` where its `_id` is no int64, so that it is none of ours.
 pub fn row(schema: &StreamSchema, document: &RawDocument) -> Option<Stored> {
-    let id = match document.get("_id") {
-        Ok(Some(RawBsonRef::Int64(id))) => RecordId(id),
-        _ => return None,
-    };
+    let id = id(document)?;
     Some(match row_values(schema, document) {
         Ok(values) => Stored::Row(Row {
             id,

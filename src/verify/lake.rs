@@ -8,6 +8,7 @@ pub mod columns;
 pub mod damage;
 pub mod log;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use self::log::LogState;
 use super::compare::{Comparison, Kind};
 use super::plan::{Place, Plan, Reach, Side, name_of};
 use super::records::Coordinates;
+use super::schemas::{SchemaIndex, Schemas};
 use crate::config::StreamConfig;
 use crate::lake::delta::library;
 use crate::lake::read::StoredObject;
@@ -231,7 +233,7 @@ impl LakeSide {
     }
 
     /// Shows a window's comparison every row the table has of it; answers which files turned out damaged.
-    pub async fn compare(&self, stream: &StreamConfig, comparison: &mut Comparison) -> anyhow::Result<Kind<String>> {
+    pub async fn compare(&self, schemas: &Schemas, comparison: &mut Comparison) -> anyhow::Result<Kind<String>> {
         let mut damaged = Kind::default();
         let wanted: HashMap<Partition, OffsetRange> = comparison.expected().ranges().collect();
         let overlaps = |(partition, held): (&Partition, &OffsetRange)| {
@@ -239,7 +241,7 @@ impl LakeSide {
             range.is_some_and(|range| held.start < range.end && range.start < held.end)
         };
         for file in self.files.iter().filter(|file| file.held.iter().any(overlaps)) {
-            if let Err(error) = self.compare_file(stream, file, comparison).await {
+            if let Err(error) = self.compare_file(schemas, file, comparison).await {
                 note_damage(error, file, &mut damaged)?;
             }
         }
@@ -248,17 +250,30 @@ impl LakeSide {
 
     async fn compare_file(
         &self,
-        stream: &StreamConfig,
+        schemas: &Schemas,
         file: &DataFile,
         comparison: &mut Comparison,
     ) -> anyhow::Result<()> {
         let mut batches = self.rows(file, false).await?;
         while let Some(batch) = batches.try_next().await? {
-            let columns = Columns::new(&stream.schema, &batch, &file.partition)?;
-            for row in 0..columns.len() {
-                if let Some(id) = columns.id(row).filter(|id| comparison.expected().contains(*id)) {
-                    comparison.observe(columns.stored(id, row));
-                }
+            let ids = columns::ids(&batch)?;
+            // A file that was put together of others has rows of several times.
+            let mut by_schema: BTreeMap<SchemaIndex, Columns> = BTreeMap::new();
+            for row in 0..ids.len() {
+                let id = columns::id_at(&ids, row).map(RecordId);
+                let Some(id) = id.filter(|id| comparison.expected().contains(*id)) else {
+                    continue;
+                };
+                let index = schemas.at(Side::Lake, id.partition(), id.offset());
+                let columns = match by_schema.entry(index) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let schema = &schemas.stream(index).schema;
+                        let columns = Columns::new(schema, &batch, &file.partition)?;
+                        new.insert(columns.without_values_in(&schemas.undeclared(index), &batch))
+                    }
+                };
+                comparison.observe(columns.stored(id, row));
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod records;
 pub mod report;
 pub mod rollup;
+pub mod schemas;
 mod sides;
 pub mod stream;
 #[cfg(test)]

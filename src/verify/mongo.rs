@@ -50,6 +50,18 @@ pub struct PartitionProgress {
     pub state: String,
     pub start: Offset,
     pub next: Offset,
+    /// Absent where another program wrote the document.
+    pub schema: Option<String>,
+    /// The schemas before it, oldest first.
+    pub former: Vec<FormerSchema>,
+}
+
+/// Documents below `until` were stored under `schema`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerSchema {
+    pub schema: String,
+    pub epoch: Epoch,
+    pub until: Offset,
 }
 
 impl MongoSide {
@@ -237,11 +249,7 @@ impl PartitionProgress {
 fn progress(document: &RawDocument) -> Option<(Partition, PartitionProgress)> {
     let (_, partition) = document.get_str("_id").ok()?.rsplit_once('/')?;
     let text = |name| document.get_str(name).map(str::to_owned).ok();
-    let integer = |name| match document.get(name).ok()?? {
-        RawBsonRef::Int64(value) => Some(value),
-        RawBsonRef::Int32(value) => Some(value.into()),
-        _ => None,
-    };
+    let integer = |name| integer(document, name);
     let progress = PartitionProgress {
         job: text("job")?,
         topic_id: TopicId(text("topic_id")?),
@@ -249,8 +257,33 @@ fn progress(document: &RawDocument) -> Option<(Partition, PartitionProgress)> {
         state: text("state")?,
         start: integer("start")?,
         next: integer("next")?,
+        schema: text("schema"),
+        former: match document.get_array("former_schemas") {
+            Ok(former) => former
+                .into_iter()
+                .map(|found| former_schema(found.ok()?))
+                .collect::<Option<_>>()?,
+            Err(_) => Vec::new(),
+        },
     };
     Some((Partition(partition.parse().ok()?), progress))
+}
+
+fn former_schema(found: RawBsonRef<'_>) -> Option<FormerSchema> {
+    let document = found.as_document()?;
+    Some(FormerSchema {
+        schema: document.get_str("schema").ok()?.to_owned(),
+        epoch: Epoch(u8::try_from(integer(document, "epoch")?).ok()?),
+        until: integer(document, "until")?,
+    })
+}
+
+fn integer(document: &RawDocument, name: &str) -> Option<i64> {
+    match document.get(name).ok()?? {
+        RawBsonRef::Int64(value) => Some(value),
+        RawBsonRef::Int32(value) => Some(value.into()),
+        _ => None,
+    }
 }
 
 fn is_snapshot_unavailable(error: &anyhow::Error) -> bool {
@@ -265,7 +298,8 @@ mod tests {
     #[test]
     fn a_progress_document_is_read_and_others_are_not() {
         let document = doc! { "_id": "sales/3", "version": 1, "job": "shop", "stream": "sales", "topic": "sales",
-        "topic_id": "abc", "epoch": 1, "generation": 2i64, "state": "ready", "start": 5i64, "next": 9i64 };
+        "topic_id": "abc", "epoch": 1, "generation": 2i64, "state": "ready", "start": 5i64, "next": 9i64,
+        "schema": "b", "former_schemas": [{ "schema": "a", "epoch": 1, "until": 7i64 }] };
         let raw = |document: &bson::Document| RawDocumentBuf::try_from(document).unwrap();
         let (partition, progress) = super::progress(&raw(&document)).unwrap();
         assert_eq!(partition, Partition(3));
@@ -276,6 +310,12 @@ mod tests {
             state: "ready".into(),
             start: 5,
             next: 9,
+            schema: Some("b".into()),
+            former: vec![FormerSchema {
+                schema: "a".into(),
+                epoch: Epoch(1),
+                until: 7,
+            }],
         };
         assert_eq!(progress, expected);
         for name in ["_id", "job", "topic_id", "epoch", "state", "start", "next"] {
@@ -294,6 +334,8 @@ mod tests {
             state: "ready".into(),
             start: 5,
             next: 9,
+            schema: None,
+            former: Vec::new(),
         };
         assert_eq!(progress.reach(None).end, 9);
         assert_eq!(progress.reach(Some(8)).end, 9);

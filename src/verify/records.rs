@@ -14,10 +14,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
-use super::compare::Expected;
+use super::compare::{Expected, Verdicts};
 use super::oracle::{self, OracleRecord, Verdict};
 use super::plan::{Plan, Side};
 use super::rollup::Recomputed;
+use super::schemas::Schemas;
 use crate::config::{KafkaConfig, StreamConfig};
 use crate::kafka::admin::{describe_topic, watermarks};
 use crate::kafka::{LogContext, client_config, record_headers};
@@ -73,22 +74,22 @@ impl Gathered {
 /// Reads one window. `tick` is told now and then how many records have been read in all windows.
 pub async fn read_window(
     kafka: &KafkaConfig,
-    stream: &Arc<StreamConfig>,
+    schemas: &Arc<Schemas>,
     plan: &Arc<Plan>,
     window: Vec<(Partition, OffsetRange)>,
     mut gathered: Gathered,
     tick: impl Fn(u64) + Send + 'static,
 ) -> anyhow::Result<(Expected, Gathered)> {
-    let (config, stream, plan) = (consumer_config(kafka), stream.clone(), plan.clone());
-    let topic = stream.topic.clone();
+    let (config, schemas, plan) = (consumer_config(kafka), schemas.clone(), plan.clone());
+    let topic = schemas.topic().to_owned();
     let reading = tokio::task::spawn_blocking(move || {
         let mut expected = Expected::new(plan.epoch, &window);
         let mut buffer = Vec::new();
-        read(&config, &stream.topic, &window, |message| {
+        read(&config, schemas.topic(), &window, |message| {
             let record = oracle_record(message);
-            let verdict = oracle::decode(&stream, &record, plan.epoch);
-            if gathered.take_in(&plan, &stream, &record, &verdict) {
-                expected.enter(record.partition, record.offset, &verdict, &mut buffer);
+            let verdicts = verdicts(&schemas, &record, plan.epoch);
+            if gathered.take_in(&plan, &schemas, &record, &verdicts) {
+                expected.enter(record.partition, record.offset, &verdicts, &mut buffer);
             } else {
                 expected.enter_rejected(record.partition, record.offset);
             }
@@ -104,12 +105,21 @@ pub async fn read_window(
         .with_context(|| format!("cannot read topic {topic}"))
 }
 
+fn verdicts(schemas: &Schemas, record: &OracleRecord<'_>, epoch: Epoch) -> Verdicts {
+    let [mongo, lake] = [Side::Mongo, Side::Lake].map(|side| schemas.at(side, record.partition, record.offset));
+    let decode = |index| oracle::decode(schemas.stream(index), record, epoch);
+    Verdicts {
+        mongo: decode(mongo),
+        lake: (lake != mongo).then(|| decode(lake)),
+    }
+}
+
 /// Records between two words to the progress bar.
 const TICK: u64 = 10_000;
 
 impl Gathered {
     /// False where the verdict is not the one that counted when the record was read.
-    fn take_in(&mut self, plan: &Plan, stream: &StreamConfig, record: &OracleRecord<'_>, verdict: &Verdict) -> bool {
+    fn take_in(&mut self, plan: &Plan, schemas: &Schemas, record: &OracleRecord<'_>, verdicts: &Verdicts) -> bool {
         self.read += 1;
         let partition = plan.partitions.get(&record.partition);
         let passed = |side: Side| {
@@ -117,29 +127,35 @@ impl Gathered {
                 .and_then(|plan| plan.reach(side))
                 .is_some_and(|reach| (reach.start..reach.next).contains(&record.offset))
         };
-        match verdict {
-            Verdict::Row(_) if self.was_rejected(record) => {
-                self.rejected += 1;
-                self.rejected_earlier += 1;
-                return false;
-            }
-            Verdict::Row(row) => {
-                self.good += 1;
-                if passed(Side::Mongo) {
-                    self.rollups.iter_mut().for_each(|rollup| rollup.add(row));
-                }
-            }
-            Verdict::Skipped => self.skipped += 1,
-            Verdict::Reject(_) => {
-                self.rejected += 1;
-                let by_mongo = !stream.mongo.enabled || passed(Side::Mongo);
-                let by_lake = !stream.lake.enabled || passed(Side::Lake);
-                if by_mongo && by_lake {
-                    match self.letters.contains(record) {
-                        true => self.lettered += 1,
-                        false => drop(self.unlettered.insert((record.partition, record.offset))),
-                    }
-                }
+        let any = |of_kind: fn(&Verdict) -> bool| [Side::Mongo, Side::Lake].iter().any(|s| of_kind(verdicts.of(*s)));
+        let good = any(|verdict| matches!(verdict, Verdict::Row(_)));
+        let rejected = any(|verdict| matches!(verdict, Verdict::Reject(_)));
+        if good && self.was_rejected(record) {
+            self.rejected += 1;
+            self.rejected_earlier += 1;
+            return false;
+        }
+        match (good, rejected) {
+            // Where a sink had taken it before a change of the schema, a letter may be there as well.
+            (true, _) => self.good += 1,
+            (false, true) => self.rejected += 1,
+            (false, false) => self.skipped += 1,
+        }
+        if let Verdict::Row(row) = verdicts.of(Side::Mongo)
+            && passed(Side::Mongo)
+            && !self.rollups.is_empty()
+        {
+            let index = schemas.at(Side::Mongo, record.partition, record.offset);
+            let row = schemas.in_configured(index, row);
+            self.rollups.iter_mut().for_each(|rollup| rollup.add(&row));
+        }
+        let stream = schemas.configured_stream();
+        let by_mongo = !stream.mongo.enabled || passed(Side::Mongo);
+        let by_lake = !stream.lake.enabled || passed(Side::Lake);
+        if rejected && by_mongo && by_lake {
+            match self.letters.contains(record) {
+                true => self.lettered += 1,
+                false => drop(self.unlettered.insert((record.partition, record.offset))),
             }
         }
         true
@@ -158,18 +174,19 @@ impl Gathered {
 /// The verdict over single records, for the examples of a report.
 pub async fn read_again(
     kafka: &KafkaConfig,
-    stream: &Arc<StreamConfig>,
+    (schemas, side): (&Arc<Schemas>, Side),
     epoch: Epoch,
     wanted: &BTreeSet<Coordinates>,
 ) -> anyhow::Result<BTreeMap<Coordinates, Verdict>> {
-    let (config, stream, wanted) = (consumer_config(kafka), stream.clone(), wanted.clone());
+    let (config, schemas, wanted) = (consumer_config(kafka), schemas.clone(), wanted.clone());
     let reading = tokio::task::spawn_blocking(move || {
         let mut verdicts = BTreeMap::new();
         for (partition, offset) in wanted {
             let range = OffsetRange::new(offset, offset + 1);
+            let stream = schemas.stream(schemas.at(side, partition, offset));
             read(&config, &stream.topic, &[(partition, range)], |message| {
                 let record = oracle_record(message);
-                verdicts.insert((partition, offset), oracle::decode(&stream, &record, epoch));
+                verdicts.insert((partition, offset), oracle::decode(stream, &record, epoch));
             })?;
         }
         anyhow::Ok(verdicts)

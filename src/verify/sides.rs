@@ -5,11 +5,13 @@
 //! Does not own: comparing (`stream`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::lake::{LakeSide, damage};
 use super::mongo::{MongoSide, MongoSnapshot};
 use super::plan::{PartitionPlan, Plan, Reach};
 use super::records::{self, Coordinates};
+use super::schemas::Schemas;
 use crate::config::{Config, StreamConfig};
 use crate::kafka::admin::{TopicDescription, watermarks};
 use crate::offsets::{Epoch, Partition, TopicId};
@@ -90,6 +92,14 @@ impl Sides {
             epoch,
             partitions: partitions.collect(),
         })
+    }
+
+    /// Which schema was in force where; an error where a sink's record of it cannot be read.
+    pub fn schemas(&self, stream: &Arc<StreamConfig>, plan: &Plan) -> anyhow::Result<Schemas> {
+        let none = BTreeMap::new();
+        let mongo = self.mongo.as_ref().map_or(&none, |(_, snapshot)| &snapshot.progress);
+        let partitions = plan.partitions.keys().copied().collect();
+        Schemas::read(stream, plan.epoch, &partitions, mongo, self.lake.as_ref())
     }
 
     /// Of these records, those that either sink holds.

@@ -28,10 +28,12 @@ use super::plan::{Place, Plan, Side, name_of};
 use super::records::{self, Coordinates, Gathered};
 use super::report::{DeadLetterReport, Records, RollupReport, RowName, SinkReport, StreamReport, Unequal};
 use super::rollup::Recomputed;
+use super::schemas::Schemas;
 use super::sides::Sides;
 use crate::config::{Config, KafkaConfig, StreamConfig};
 use crate::kafka::admin::describe_topic;
 use crate::offsets::{Epoch, RecordId};
+use crate::schema::StreamSchema;
 
 /// Verifies one stream; `window` is the number of offsets compared at a time.
 pub async fn verify(
@@ -54,13 +56,22 @@ pub async fn verify(
             .problems
             .extend(sides.strangers(&config.job, &stream.name, &topic.id));
         if report.problems.is_empty() {
-            let verification = Verification {
-                kafka: config.kafka.clone(),
-                plan: Arc::new(sides.plan(config, stream, &topic).await?),
-                stream: Arc::new(stream.clone()),
-                bar: bar.clone(),
-            };
-            verification.run(sides, window, &mut report).await?;
+            let plan = sides.plan(config, stream, &topic).await?;
+            let stream = Arc::new(stream.clone());
+            match sides.schemas(&stream, &plan) {
+                Ok(schemas) => {
+                    report.notes.extend(schemas.notes());
+                    let verification = Verification {
+                        kafka: config.kafka.clone(),
+                        plan: Arc::new(plan),
+                        schemas: Arc::new(schemas),
+                        stream,
+                        bar: bar.clone(),
+                    };
+                    verification.run(sides, window, &mut report).await?;
+                }
+                Err(unreadable) => report.problems.push(format!("{unreadable:#}")),
+            }
         }
     } else {
         report.problems.push(format!("topic {} does not exist", stream.topic));
@@ -73,6 +84,7 @@ pub async fn verify(
 struct Verification {
     kafka: KafkaConfig,
     stream: Arc<StreamConfig>,
+    schemas: Arc<Schemas>,
     plan: Arc<Plan>,
     bar: ProgressBar,
 }
@@ -159,7 +171,7 @@ impl Verification {
             self.bar.set_message("reading kafka");
             let bar = self.bar.clone();
             let tick = move |read| bar.set_position(read);
-            let reading = records::read_window(&self.kafka, &self.stream, &self.plan, window, gathered, tick);
+            let reading = records::read_window(&self.kafka, &self.schemas, &self.plan, window, gathered, tick);
             let (expected, so_far) = reading.await?;
             gathered = so_far;
             self.bar.set_message("comparing");
@@ -203,16 +215,16 @@ impl Verification {
             let comparison = Comparison::new(Side::Mongo, &self.plan, expected.clone());
             tokio::spawn(compare_documents(
                 side,
-                self.stream.clone(),
+                self.schemas.clone(),
                 self.plan.epoch,
                 comparison,
             ))
         });
         let of_lake = lake.cloned().map(|side| {
             let mut comparison = Comparison::new(Side::Lake, &self.plan, expected.clone());
-            let stream = self.stream.clone();
+            let schemas = self.schemas.clone();
             tokio::spawn(async move {
-                let damaged = side.compare(&stream, &mut comparison).await?;
+                let damaged = side.compare(&schemas, &mut comparison).await?;
                 anyhow::Ok((comparison.finish(), damaged))
             })
         });
@@ -319,13 +331,14 @@ impl Verification {
         };
         let coordinates = |id: RecordId| (id.partition(), id.offset());
         let wanted = unequal.iter().map(|stored| coordinates(stored.id())).collect();
-        let verdicts = records::read_again(&self.kafka, &self.stream, self.plan.epoch, &wanted).await?;
+        let schemas = (&self.schemas, side);
+        let verdicts = records::read_again(&self.kafka, schemas, self.plan.epoch, &wanted).await?;
         let explained = unequal.iter().map(|stored| {
+            let (partition, offset) = coordinates(stored.id());
+            let schema = self.schemas.schema_at(side, partition, offset);
             let differences = match (stored, verdicts.get(&coordinates(stored.id()))) {
-                (Stored::Row(found), Some(Verdict::Row(expected))) => {
-                    form.differences(&self.stream.schema, expected, found)
-                }
-                (Stored::Odd(_, odd), verdict) => vec![self.explain_odd(form, odd, verdict)],
+                (Stored::Row(found), Some(Verdict::Row(expected))) => form.differences(schema, expected, found),
+                (Stored::Odd(_, odd), verdict) => vec![explain_odd(form, schema, odd, verdict)],
                 (Stored::Row(_), _) => Vec::new(),
             };
             Unequal {
@@ -335,37 +348,35 @@ impl Verification {
         });
         Ok(explained.collect())
     }
+}
 
-    fn explain_odd(&self, form: Form, odd: &document::Odd, verdict: Option<&Verdict>) -> Difference {
-        let index = self
-            .stream
-            .schema
-            .fields
-            .iter()
-            .position(|field| field.name == odd.field);
-        let expected = match (index, verdict) {
-            (Some(index), Some(Verdict::Row(row))) => {
-                form::show(row.values[index].as_ref().map(|value| form.value(value)).as_ref())
-            }
-            _ => "nothing".to_owned(),
-        };
-        Difference {
-            field: odd.field.clone(),
-            expected,
-            found: odd.found.clone(),
+fn explain_odd(form: Form, schema: &StreamSchema, odd: &document::Odd, verdict: Option<&Verdict>) -> Difference {
+    let index = schema.fields.iter().position(|field| field.name == odd.field);
+    let expected = match (index, verdict) {
+        (Some(index), Some(Verdict::Row(row))) => {
+            form::show(row.values[index].as_ref().map(|value| form.value(value)).as_ref())
         }
+        _ => "nothing".to_owned(),
+    };
+    Difference {
+        field: odd.field.clone(),
+        expected,
+        found: odd.found.clone(),
     }
 }
 
 async fn compare_documents(
     side: Arc<MongoSide>,
-    stream: Arc<StreamConfig>,
+    schemas: Arc<Schemas>,
     epoch: Epoch,
     mut comparison: Comparison,
 ) -> anyhow::Result<Tally> {
     let mut strangers = Tally::default();
     for range in id_ranges(comparison.expected(), epoch) {
-        let show = |document: &RawDocument| match document::row(&stream.schema, document) {
+        let show = |document: &RawDocument| match stored_document(&schemas, document) {
+            Some(stored) if is_left_by_a_former_owner(&schemas, &mut comparison, document, &stored) => {
+                comparison.leave_to_its_owner();
+            }
             Some(stored) => comparison.observe(stored),
             None => strangers.foreign.add(|| {
                 let id = document
@@ -376,11 +387,30 @@ async fn compare_documents(
                 (id, "its _id is no int64".to_owned())
             }),
         };
-        side.documents(&stream, range, show).await?;
+        side.documents(schemas.configured_stream(), range, show).await?;
     }
     let mut tally = comparison.finish();
     tally.merge(strangers);
     Ok(tally)
+}
+
+/// By the schema that was in force where the document lies.
+fn stored_document(schemas: &Schemas, document: &RawDocument) -> Option<Stored> {
+    let id = document::id(document)?;
+    document::row(schemas.schema_at(Side::Mongo, id.partition(), id.offset()), document)
+}
+
+/// Beyond progress there may be documents of a schema that has been replaced: whoever goes on there replaces them.
+fn is_left_by_a_former_owner(
+    schemas: &Schemas,
+    comparison: &mut Comparison,
+    document: &RawDocument,
+    stored: &Stored,
+) -> bool {
+    let mut former = schemas.former(Side::Mongo, stored.id().partition()).peekable();
+    former.peek().is_some()
+        && comparison.is_expected_beyond_progress(stored) == Some(false)
+        && former.any(|schema| matches!(document::row(schema, document), Some(Stored::Row(_))))
 }
 
 impl Findings {

@@ -72,6 +72,7 @@ pub fn stream() -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 16 << 20,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: true,
             uri: "mongodb://127.0.0.1:27017/?replicaSet=rs0".into(),

@@ -33,6 +33,7 @@ use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::lake::store::Store;
 use crate::offsets::{Offset, Partition, Progress, RECORDS_PROGRESS, TopicId};
+use crate::schema::evolution::Fit;
 
 /// Versions lost to other writers in one call before it is left to the caller's backoff.
 const MAX_RACES: usize = 32;
@@ -284,9 +285,13 @@ impl Table {
     /// proposal: it looks first whether the last try went through.
     pub async fn commit(&mut self, proposal: &mut Proposal) -> Result<u64, SinkError> {
         for _ in 0..MAX_RACES {
-            self.refresh().await?;
+            let fit = self.refresh().await?;
             if let Some(version) = self.settle(proposal)? {
                 return Ok(version);
+            }
+            if fit != Fit::Same {
+                // Files of our columns under a schema that is not ours: somebody has put the table's columns back.
+                return Err(proposal.abandoned());
             }
             let version = self.log.version + 1;
             let error = match self.put(version, proposal).await? {
@@ -357,6 +362,19 @@ impl Table {
 }
 
 impl Proposal {
+    /// Not to be committed as things are: the owner looks at everything again.
+    fn abandoned(&self) -> SinkError {
+        let (partition, change) = self
+            .moves
+            .first_key_value()
+            .expect("an empty proposal is never committed");
+        SinkError::Lost {
+            partition: *partition,
+            expected: change.expected.unwrap_or(change.target),
+            found: change.expected,
+        }
+    }
+
     /// Somebody else reached our very target before we tried: the same records, but theirs.
     fn overtaken(&self) -> SinkError {
         let (partition, change) = self.moves.first_key_value().expect("an empty proposal is at no target");

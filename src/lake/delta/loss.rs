@@ -34,7 +34,7 @@ impl Table {
     /// Reads the log to its end and says what it records, whatever has been done to the table.
     pub async fn standing(&mut self) -> Result<Standing, SinkError> {
         self.log.refresh(&self.store).await?;
-        self.check_spec()?;
+        self.fit()?;
         let open = self.open_topic();
         let removed = match &self.log.damage {
             None => None,
@@ -80,7 +80,7 @@ impl Table {
     }
 
     /// The topic whose offsets the progress counts; at most one is not closed.
-    fn open_topic(&self) -> Option<TopicId> {
+    pub(super) fn open_topic(&self) -> Option<TopicId> {
         self.log.progress().next().map(|(topic, ..)| topic.clone())
     }
 

@@ -9,6 +9,7 @@
 pub mod actions;
 mod checkpoint;
 pub mod commit;
+pub mod evolution;
 pub mod files;
 pub mod library;
 pub mod load;
@@ -39,6 +40,7 @@ use crate::error::{Invariant, SinkError};
 use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
+use crate::schema::evolution::Fit;
 
 /// `delta.deletedFileRetentionDuration` where a table does not say otherwise.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -58,8 +60,8 @@ pub struct Recorded {
 }
 
 impl Table {
-    /// Opens the stream's table, creates it where there is none, and checks that it is ours. What has been done to
-    /// its rows is judged later, by [`Table::refresh`].
+    /// Opens the stream's table, creates it where there is none, and checks that it is ours, or can become it. What has
+    /// been done to its rows is judged later, by [`Table::refresh`].
     pub async fn open_or_create(store: Store, spec: TableSpec) -> Result<Self, SinkError> {
         let app_ids = AppIds::new(&spec.job, &spec.stream);
         let log = match LogTail::load(&store, &app_ids).await? {
@@ -67,12 +69,12 @@ impl Table {
             None => create(&store, &spec, &app_ids).await?,
         };
         let table = Self { store, spec, log };
-        table.check_spec()?;
+        table.fit()?;
         Ok(table)
     }
 
-    /// Reads the log to its end, and checks what has been done to the table since.
-    pub async fn refresh(&mut self) -> Result<(), SinkError> {
+    /// Reads the log to its end, and checks what has been done to the table since; is our declaration in force?
+    pub async fn refresh(&mut self) -> Result<Fit, SinkError> {
         self.log.refresh(&self.store).await?;
         self.check()
     }
@@ -138,13 +140,13 @@ impl Table {
         Ok(None)
     }
 
-    fn check_spec(&self) -> Result<(), Invariant> {
+    fn fit(&self) -> Result<Fit, Invariant> {
         let log = &self.log;
         self.spec.check(self.store.location(), &log.protocol, &log.metadata)
     }
 
-    fn check(&self) -> Result<(), SinkError> {
-        self.check_spec()?;
+    fn check(&self) -> Result<Fit, SinkError> {
+        let fit = self.fit()?;
         match &self.log.damage {
             Some(damage) => Err(Invariant::new(
                 format!(
@@ -160,7 +162,7 @@ impl Table {
                 ),
             )
             .into()),
-            None => Ok(()),
+            None => Ok(fit),
         }
     }
 

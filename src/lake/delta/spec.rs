@@ -1,11 +1,12 @@
 //! What a stream demands of its table: columns, partitioning, owner, protocol. Pure.
 //!
-//! Owns: the actions that create the table, and the judgement whether a table that is there is this one.
+//! Owns: the actions that create the table, and the judgement whether a table that is there is this one, or may become it.
 //! A table belongs to one job, one stream and one topic; its columns must be ours with the same types, further
 //! nullable ones may have been added by others. Columns alone do not tell everything: a stream that gave up a
 //! nullable field, or counts its days in another time zone, still fits them and would store the same record
 //! differently. So the table also keeps the schema's fingerprint, as MongoDB's progress does.
-//! Does not own: schema changes (there are none yet), writing (`commit`).
+//! Does not own: which change of the declared fields is compatible (`schema::evolution`), making it (`evolution`),
+//! writing (`commit`).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::actions::{Format, Metadata, Protocol};
+use super::evolution::former_schemas;
 use crate::error::Invariant;
+use crate::schema::evolution::{self, Declared, Fit, Recorded};
 use crate::schema::{DATE_COLUMN, ID_COLUMN, StreamSchema, TIMESTAMP_COLUMN};
 
 const JOB: &str = "affluent.job";
@@ -21,17 +24,17 @@ const STREAM: &str = "affluent.stream";
 /// Offsets count within a topic. Its name is kept beside the id in the `txn`s for the sake of the message.
 const TOPIC: &str = "affluent.topic";
 /// [`StreamSchema::fingerprint`].
-const SCHEMA: &str = "affluent.schema";
-const MOVE_AWAY: &str = "give the stream another name or root, or move the table away to begin a new one";
+pub const SCHEMA: &str = "affluent.schema";
+pub(super) const MOVE_AWAY: &str = "give the stream another name or root, or move the table away to begin a new one";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TableSpec {
     pub job: String,
     pub stream: String,
     pub topic: String,
     pub columns: Vec<Column>,
     pub partition_columns: Vec<String>,
-    pub fingerprint: String,
+    pub declared: Declared,
 }
 
 /// A column as `schemaString` lists it.
@@ -74,7 +77,7 @@ impl TableSpec {
             topic: topic.to_owned(),
             columns,
             partition_columns: schema.partition_names().iter().map(|n| (*n).to_owned()).collect(),
-            fingerprint: schema.fingerprint(),
+            declared: Declared::new(schema),
         }
     }
 
@@ -90,14 +93,14 @@ impl TableSpec {
                 (JOB.to_owned(), Some(self.job.clone())),
                 (STREAM.to_owned(), Some(self.stream.clone())),
                 (TOPIC.to_owned(), Some(self.topic.clone())),
-                (SCHEMA.to_owned(), Some(self.fingerprint.clone())),
+                (SCHEMA.to_owned(), Some(self.declared.fingerprint.clone())),
             ]),
             created_time: Some(now_ms),
         }
     }
 
-    /// May we write into a table with this protocol and metadata?
-    pub fn check(&self, location: &str, protocol: &Protocol, metadata: &Metadata) -> Result<(), Invariant> {
+    /// May we write into a table with this protocol and metadata: as it is, or once its columns are changed?
+    pub fn check(&self, location: &str, protocol: &Protocol, metadata: &Metadata) -> Result<Fit, Invariant> {
         if let Some(feature) = unsupported(protocol) {
             return Err(Invariant::new(
                 format!("the table at {location} demands of its writers {feature}, which this program cannot do"),
@@ -106,9 +109,14 @@ impl TableSpec {
         }
         self.check_owner(location, metadata)?;
         self.check_topic(location, metadata)?;
-        // The columns first: what they say is plainer than two fingerprints.
-        match self.difference(metadata).or_else(|| self.changed(metadata)) {
-            None => Ok(()),
+        let fit = self.fit(location, metadata)?;
+        let difference = match &fit {
+            Fit::Same => self.difference(metadata),
+            // What others have done to the columns may be in the way of a change that is fine by itself.
+            Fit::Change(_) => self.evolved_columns(metadata).err(),
+        };
+        match difference {
+            None => Ok(fit),
             Some(difference) => Err(Invariant::new(
                 format!(
                     "the table at {location} does not fit stream {}: {difference}",
@@ -117,6 +125,25 @@ impl TableSpec {
                 format!("bring the declared fields back in line with the table, {MOVE_AWAY}"),
             )),
         }
+    }
+
+    /// The declared schema beside the recorded one.
+    fn fit(&self, location: &str, metadata: &Metadata) -> Result<Fit, Invariant> {
+        // A table of the time before it was recorded: the columns have to do.
+        let Some(schema) = recorded(metadata, SCHEMA) else {
+            return Ok(Fit::Same);
+        };
+        if *schema == self.declared.fingerprint {
+            return Ok(Fit::Same);
+        }
+        let former = former_schemas(location, metadata)?;
+        let recorded = Recorded {
+            schema,
+            former: former.iter().map(|former| former.schema.as_str()).collect(),
+        };
+        let place = format!("the table at {location}");
+        let fit = evolution::judge(&recorded, &self.declared);
+        fit.map_err(|refusal| refusal.invariant(&self.stream, &place, "in the table"))
     }
 
     fn check_owner(&self, location: &str, metadata: &Metadata) -> Result<(), Invariant> {
@@ -146,26 +173,13 @@ impl TableSpec {
         }
     }
 
-    /// What the columns do not show.
-    fn changed(&self, metadata: &Metadata) -> Option<String> {
-        let theirs = recorded(metadata, SCHEMA).filter(|theirs| **theirs != self.fingerprint)?;
-        Some(format!(
-            "its declared schema was `{theirs}`, now it is `{}`",
-            self.fingerprint
-        ))
-    }
-
     fn difference(&self, metadata: &Metadata) -> Option<String> {
-        let theirs = match serde_json::from_str::<Struct>(&metadata.schema_string) {
-            Ok(schema) => schema.fields,
-            Err(error) => return Some(format!("its schema cannot be read: {error}")),
+        let theirs = match columns(metadata) {
+            Ok(columns) => columns,
+            Err(unreadable) => return Some(unreadable),
         };
-        if metadata.partition_columns != self.partition_columns {
-            return Some(format!(
-                "it is partitioned by {}, expected {}",
-                metadata.partition_columns.join(", "),
-                self.partition_columns.join(", ")
-            ));
+        if let Some(difference) = self.partition_difference(metadata) {
+            return Some(difference);
         }
         let missing = self.columns.iter().find_map(|ours| column_difference(ours, &theirs));
         let foreign = || theirs.iter().find_map(|column| foreign_demand(column, &self.columns));
@@ -173,8 +187,28 @@ impl TableSpec {
     }
 }
 
-fn recorded<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a String> {
+impl TableSpec {
+    pub(super) fn partition_difference(&self, metadata: &Metadata) -> Option<String> {
+        (metadata.partition_columns != self.partition_columns).then(|| {
+            format!(
+                "it is partitioned by {}, expected {}",
+                metadata.partition_columns.join(", "),
+                self.partition_columns.join(", ")
+            )
+        })
+    }
+}
+
+pub(super) fn recorded<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a String> {
     metadata.configuration.get(key)?.as_ref()
+}
+
+/// The table's columns as it lists them; or why not.
+pub(super) fn columns(metadata: &Metadata) -> Result<Vec<Column>, String> {
+    let schema = serde_json::from_str::<Struct>(&metadata.schema_string);
+    schema
+        .map(|schema| schema.fields)
+        .map_err(|error| format!("its schema cannot be read: {error}"))
 }
 
 fn column_difference(ours: &Column, theirs: &[Column]) -> Option<String> {
@@ -182,15 +216,21 @@ fn column_difference(ours: &Column, theirs: &[Column]) -> Option<String> {
     let Some(theirs) = theirs.iter().find(|column| column.name == *name) else {
         return Some(format!("it has no column {name}"));
     };
-    if theirs.ty != ours.ty {
-        let plain = |ty: &Value| ty.as_str().map_or_else(|| ty.to_string(), str::to_owned);
-        return Some(format!(
-            "its column {name} is {}, expected {}",
+    let stricter =
+        || (ours.nullable && !theirs.nullable).then(|| format!("its column {name} takes no null, ours may be null"));
+    type_difference(ours, theirs).or_else(stricter)
+}
+
+pub(super) fn type_difference(ours: &Column, theirs: &Column) -> Option<String> {
+    let plain = |ty: &Value| ty.as_str().map_or_else(|| ty.to_string(), str::to_owned);
+    (theirs.ty != ours.ty).then(|| {
+        format!(
+            "its column {} is {}, expected {}",
+            ours.name,
             plain(&theirs.ty),
             plain(&ours.ty)
-        ));
-    }
-    (ours.nullable && !theirs.nullable).then(|| format!("its column {name} takes no null, ours may be null"))
+        )
+    })
 }
 
 /// What a column demands of every writer beyond its type.
@@ -199,9 +239,16 @@ fn foreign_demand(column: &Column, ours: &[Column]) -> Option<String> {
     if !column.nullable && ours.iter().all(|o| o.name != *name) {
         return Some(format!("its column {name} takes no null and is not declared"));
     }
-    let demand = column.metadata.keys().find(|key| key.starts_with("delta."))?;
+    special_demand(column)
+}
+
+/// Invariants, generated values, identities, defaults: a writer that does not know them must not write.
+pub(super) fn special_demand(column: &Column) -> Option<String> {
+    let special = |key: &&String| key.starts_with("delta.") || key.as_str() == "CURRENT_DEFAULT";
+    let demand = column.metadata.keys().find(special)?;
     Some(format!(
-        "its column {name} has {demand}, which this program cannot keep"
+        "its column {} has {demand}, which this program cannot keep",
+        column.name
     ))
 }
 
@@ -251,7 +298,7 @@ mod tests {
         change(&mut metadata, &mut fields);
         schema["fields"] = fields.into();
         metadata.schema_string = schema.to_string();
-        spec().check("/lake/visits", &plain_protocol(), &metadata)
+        spec().check("/lake/visits", &plain_protocol(), &metadata).map(drop)
     }
 
     fn refusal(change: impl FnOnce(&mut Metadata, &mut Vec<Value>)) -> String {
@@ -298,19 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_the_columns_do_not_show_is_refused_with_both_schemas() {
-        let ours = spec().fingerprint;
+    fn a_change_that_the_columns_do_not_show_is_refused_with_the_difference() {
+        let ours = spec().declared.fingerprint;
         let text = refusal(|m, _| {
-            let other = ours.replace(" in ", " in Asia/");
+            let other = ours.replace(" in UTC", " in Asia/Tokyo");
+            assert_ne!(other, ours);
             m.configuration.insert(SCHEMA.into(), Some(other));
         });
-        assert!(text.contains(&ours) && text.contains(" in Asia/"), "{text}");
-        // A nullable field the stream no longer declares looks like a column that somebody else has added.
-        refusal(|m, fields| {
-            fields.push(json!({"name": "extra", "type": "string", "nullable": true, "metadata": {}}));
-            m.configuration
-                .insert(SCHEMA.into(), Some(format!("extra string;{ours}")));
-        });
+        assert!(text.contains("timezone | Asia/Tokyo   | UTC"), "{text}");
     }
 
     #[test]
@@ -318,6 +360,12 @@ mod tests {
         let extra = |nullable: bool| json!({"name": "extra", "type": "string", "nullable": nullable, "metadata": {}});
         check(|_, fields| fields.push(extra(true))).expect("fits");
         assert!(refusal(|_, fields| fields.push(extra(false))).contains("extra"));
+        let text = refusal(|_, fields| {
+            let mut column = extra(true);
+            column["metadata"] = json!({"CURRENT_DEFAULT": "'x'"});
+            fields.push(column);
+        });
+        assert!(text.contains("extra has CURRENT_DEFAULT"), "{text}");
     }
 
     #[test]

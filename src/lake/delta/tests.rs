@@ -1,5 +1,6 @@
 //! The table against a store that loses replies, delays writes and lets others in between.
 
+mod evolution;
 pub(crate) mod faulty;
 mod load;
 

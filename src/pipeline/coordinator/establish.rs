@@ -1,7 +1,7 @@
 //! From an assignment to reading: what both sinks and the log say, and what follows from it.
 //!
-//! Owns: the order of looking (progress first, ends after it), recording a first start, passing over accepted
-//! losses. Does not own: the judgements, which are pure (`resume`, `loss`).
+//! Owns: the order of looking (progress first, ends after it), taking a changed declaration over, recording a first
+//! start, passing over accepted losses. Does not own: the judgements, which are pure (`resume`, `loss`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -116,6 +116,7 @@ impl Coordinator {
             )));
         };
         self.topic_id = topic.id;
+        self.take_over_schema().await?;
         let (from, known, ends) = self.agree_on_positions(&topic.partitions).await?;
         let mine = |progress: &Progress| -> Progress {
             wanted
@@ -163,6 +164,21 @@ impl Coordinator {
             from,
             ends,
         });
+        Ok(())
+    }
+
+    /// The declared fields may have changed since the last run. The lake first: it knows more reasons to refuse, since
+    /// others can change its columns. Where only one sink has taken the change over, the next start finishes it.
+    async fn take_over_schema(&self) -> Result<(), SinkError> {
+        for name in [SinkName::Lake, SinkName::Mongo] {
+            let Some(sink) = self.wiring.sinks.iter().find(|sink| sink.name == name) else {
+                continue;
+            };
+            if let Some(change) = sink.evolve().await? {
+                info!(stream = self.stream.name, sink = %name, "the declared fields have changed ({change}): from here on \
+                       records are stored by the new declaration");
+            }
+        }
         Ok(())
     }
 

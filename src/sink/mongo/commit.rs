@@ -4,11 +4,13 @@
 //! Does not own: the single steps (`insert`, `transaction`), how large a portion is (`portion`), or repetition of the
 //! whole commit (`sink::driver`).
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
 use super::deployment::Deployment;
+use super::evolution;
 use super::insert::Inserter;
 use super::statements::Statements;
 use super::transaction::{Move, Outcome, Plan, Step};
@@ -27,12 +29,14 @@ const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// A living rival is done by then; what still stands in the way may be a dead one's.
 const CONFLICTS_BORNE: u32 = 2;
+/// Ids asked for at a time.
+const IDS_PER_QUERY: usize = 1_000;
 /// How many ids a message names.
 const IDS_SHOWN: usize = 5;
 
 /// What re-reading progress said about a step.
 #[derive(Debug, PartialEq, Eq)]
-enum Settled {
+pub(super) enum Settled {
     /// Progress is where the step leads to.
     Done,
     /// Progress is where the step starts from.
@@ -132,16 +136,29 @@ impl<D: Deployment> MongoSink<D> {
             encoder: &self.encoder,
             batch_rows: self.config.insert_batch_rows,
             concurrency: self.config.insert_concurrency,
+            schema: &self.schema,
+            former: &self.former,
         };
-        let inserted = inserter.insert(&batches).await?;
-        failpoint!("mongo.insert.after");
-        if !inserted.different.is_empty() {
-            return Err(self.judge_different(&inserted.different, target).await?);
+        // Over again as long as an owner of a former schema leaves its documents in the way; it soon ends.
+        for _ in 0..TRIES {
+            let inserted = inserter.insert(&batches).await?;
+            failpoint!("mongo.insert.after");
+            if !inserted.different.is_empty() {
+                return Err(self.judge_different(&inserted.different, target).await?);
+            }
+            summary.bytes += inserted.bytes;
+            summary.replayed += inserted.replayed;
+            if inserted.superseded.is_empty() {
+                self.buffer.set_stored(pieces, true);
+                return Ok(());
+            }
+            self.delete_superseded(&inserted.superseded, &self.moves(target, &[]))
+                .await?;
         }
-        summary.bytes += inserted.bytes;
-        summary.replayed += inserted.replayed;
-        self.buffer.set_stored(pieces, true);
-        Ok(())
+        Err(SinkError::Infrastructure(anyhow::anyhow!(
+            "documents of a former schema keep coming into collection {}: an instance with the former declaration still              runs",
+            self.collection
+        )))
     }
 
     /// Different documents under our ids: either another owner is ahead of us, or they are foreign.
@@ -247,6 +264,12 @@ impl<D: Deployment> MongoSink<D> {
                     found,
                     expected,
                 } => {
+                    if found > expected && self.delete_leftovers(&moves, batches).await? {
+                        last = Some(SinkError::Infrastructure(anyhow::anyhow!(
+                            "a former schema had documents where partition {partition} has no good record"
+                        )));
+                        continue;
+                    }
                     let error = self.miscounted(partition, found, expected)?;
                     self.buffer.set_stored(pieces, false);
                     self.insert(pieces, target, summary).await?;
@@ -257,6 +280,40 @@ impl<D: Deployment> MongoSink<D> {
             last = Some(error);
         }
         Err(last.expect("every round that goes on leaves its error"))
+    }
+
+    /// Deletes documents of records that were good under a former schema and are rejected under ours; false where there
+    /// are none. Looked for only where the count is off: one question for every offset without a good record.
+    async fn delete_leftovers(&self, moves: &[Move], batches: &[RecordBatch]) -> Result<bool, SinkError> {
+        if self.former.is_empty() {
+            return Ok(false);
+        }
+        let good: BTreeSet<i64> = (batches.iter())
+            .flat_map(|batch| buffer::ids(batch, self.id_index))
+            .copied()
+            .collect();
+        let mut leftovers = Vec::new();
+        for (first, end) in moves.iter().filter_map(Move::ids) {
+            let mut others = (first..end).filter(|id| !good.contains(id));
+            loop {
+                let some: Vec<i64> = others.by_ref().take(IDS_PER_QUERY).collect();
+                if some.is_empty() {
+                    break;
+                }
+                let found = self.deployment.fetch(&self.collection, some).await;
+                let attempted = || format!("read documents of {} that no record vouches for", self.collection);
+                for document in found.map_err(|e| e.classify(attempted()))? {
+                    let of_former = |former| evolution::is_of(former, &self.schema, &document, None);
+                    if self.former.iter().any(of_former) {
+                        leftovers.extend(document.get_i64("_id").ok());
+                    }
+                }
+            }
+        }
+        if !leftovers.is_empty() {
+            self.delete_superseded(&leftovers, moves).await?;
+        }
+        Ok(!leftovers.is_empty())
     }
 
     /// Fewer documents than records: they vanished after a majority had them (a restore, a deletion), and are
@@ -281,7 +338,7 @@ impl<D: Deployment> MongoSink<D> {
     ///
     /// Progress exactly at the target counts as our own step even if a rival made it: the same records from the
     /// same start make the same step, and the next compare-and-set tells the two of us apart.
-    async fn settle(&self, moves: &[Move]) -> Result<Settled, SinkError> {
+    pub(super) async fn settle(&self, moves: &[Move]) -> Result<Settled, SinkError> {
         let stored = self.read_known().await?;
         for step in moves {
             let Some(found) = stored.get(&step.partition) else {
@@ -328,7 +385,8 @@ impl<D: Deployment> MongoSink<D> {
                 };
                 Move {
                     partition,
-                    document: self.known.get(&partition).cloned().unwrap_or_else(unread),
+                    document: (self.known.get(&partition))
+                        .map_or_else(unread, |known| self.identity.under_our_schema(known)),
                     expected,
                     next,
                     rows: rows.get(&partition).copied().unwrap_or(0),

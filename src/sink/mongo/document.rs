@@ -62,7 +62,7 @@ impl Encoder {
     }
 }
 
-fn kind_of(ty: FieldType) -> u8 {
+pub(super) fn kind_of(ty: FieldType) -> u8 {
     match ty {
         FieldType::String => kind::STRING,
         FieldType::Boolean => kind::BOOLEAN,

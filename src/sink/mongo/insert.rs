@@ -1,21 +1,23 @@
 //! Storing documents: unordered inserts at majority, several commands in flight, replays recognised.
 //!
-//! Owns: the insert commands, and the judgement of a duplicate `_id`: ours where the stored bytes are equal,
-//! somebody else's where they differ.
+//! Owns: the insert commands, and the judgement of a duplicate `_id`: ours where the stored bytes are equal, left by
+//! a former schema where `evolution` knows it, else somebody else's.
 //! Does not own: what to do about a different document (`mod`), or counting afterwards (`transaction`).
 //!
 //! The commands are built as bytes with the documents inside: one buffer per command. The driver's `insert_many`
 //! allocates and copies every document twice and keeps a map of their ids.
 
 use arrow::array::RecordBatch;
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::deployment::Deployment;
 use super::document::{Encoder, Rows};
 use super::element::{self, kind};
 use super::error::{MAJORITY_TIMEOUT, WriteError, write_concern_error};
+use super::evolution;
 use crate::error::SinkError;
+use crate::schema::StreamSchema;
 
 /// A command is cut when it has grown to this. The server takes 16 MiB plus 16 KiB for a command and 16 MiB for
 /// a document, so a document of any legal size fits a command of its own.
@@ -29,6 +31,9 @@ pub(super) struct Inserter<'a, D> {
     pub encoder: &'a Encoder,
     pub batch_rows: usize,
     pub concurrency: usize,
+    /// The present schema, and those that were in force before.
+    pub schema: &'a StreamSchema,
+    pub former: &'a [StreamSchema],
 }
 
 /// What an insert of rows came to.
@@ -39,13 +44,15 @@ pub(super) struct Inserted {
     pub replayed: u64,
     /// Ids under which a different document is stored.
     pub different: Vec<i64>,
+    /// Ids under which the same record is stored as a former schema would have it.
+    pub superseded: Vec<i64>,
 }
 
 /// Batch and row of a document.
 type At = (usize, usize);
 
 impl<D: Deployment> Inserter<'_, D> {
-    /// Stores the rows. On return every row is stored at majority, except the `different` ones.
+    /// Stores the rows. On return every row is stored at majority, except the `different` and the `superseded` ones.
     pub async fn insert(&self, batches: &[&RecordBatch]) -> Result<Inserted, SinkError> {
         let rows: Vec<Rows<'_>> = batches.iter().map(|batch| self.encoder.rows(batch)).collect();
         let replies: Vec<(u64, Vec<At>)> = stream::iter(Commands::new(self.collection, &rows, self.batch_rows))
@@ -55,12 +62,10 @@ impl<D: Deployment> Inserter<'_, D> {
             .await?;
         let bytes = replies.iter().map(|(bytes, _)| bytes).sum();
         let duplicates: Vec<At> = replies.into_iter().flat_map(|(_, duplicates)| duplicates).collect();
-        let different = self.compare(&rows, &duplicates).await?;
-        Ok(Inserted {
-            bytes,
-            replayed: (duplicates.len() - different.len()) as u64,
-            different,
-        })
+        let mut inserted = self.compare(&rows, &duplicates).await?;
+        inserted.bytes = bytes;
+        inserted.replayed = (duplicates.len() - inserted.different.len() - inserted.superseded.len()) as u64;
+        Ok(inserted)
     }
 
     /// Sends one command; answers its size and the rows whose `_id` was taken.
@@ -89,8 +94,8 @@ impl<D: Deployment> Inserter<'_, D> {
 
     /// Ids of those rows whose stored document is not ours, read from the primary at majority: what only one
     /// member has could still be rolled back.
-    async fn compare(&self, rows: &[Rows<'_>], duplicates: &[At]) -> Result<Vec<i64>, SinkError> {
-        let mut different = Vec::new();
+    async fn compare(&self, rows: &[Rows<'_>], duplicates: &[At]) -> Result<Inserted, SinkError> {
+        let mut found = Inserted::default();
         for some in duplicates.chunks(COMPARE_BATCH) {
             let mut ours: std::collections::HashMap<i64, At> = some
                 .iter()
@@ -104,7 +109,13 @@ impl<D: Deployment> Inserter<'_, D> {
                 bytes.clear();
                 rows[batch].append(row, &mut bytes);
                 if stored.as_bytes() != bytes {
-                    different.push(rows[batch].ids()[row]);
+                    let id = rows[batch].ids()[row];
+                    let ours = RawDocument::from_bytes(&bytes).expect("a document that we have framed");
+                    let of_former = |former| evolution::is_of(former, self.schema, &stored, Some(ours));
+                    match self.former.iter().any(of_former) {
+                        true => found.superseded.push(id),
+                        false => found.different.push(id),
+                    }
                 }
             }
             // Refused as a duplicate, yet not there: no majority has it yet, or it was deleted in between.
@@ -117,8 +128,9 @@ impl<D: Deployment> Inserter<'_, D> {
                 )));
             }
         }
-        different.sort_unstable();
-        Ok(different)
+        found.different.sort_unstable();
+        found.superseded.sort_unstable();
+        Ok(found)
     }
 
     async fn fetch(&self, ids: Vec<i64>) -> Result<Vec<RawDocumentBuf>, SinkError> {

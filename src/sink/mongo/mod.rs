@@ -19,6 +19,7 @@ pub(crate) mod deployment;
 mod document;
 mod element;
 mod error;
+mod evolution;
 mod insert;
 mod loss;
 mod portion;
@@ -28,7 +29,8 @@ mod statements;
 mod topology;
 mod transaction;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
@@ -39,7 +41,7 @@ use self::document::Encoder;
 use self::error::DUPLICATE_KEY;
 use self::portion::PortionSize;
 use self::progress::Identity;
-pub use self::progress::{PROGRESS_COLLECTION, ProgressDocument, State, read_progress};
+pub use self::progress::{FormerSchema, PROGRESS_COLLECTION, ProgressDocument, State, read_progress};
 use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
 use crate::batch::Batch;
 use crate::config::{MongoConfig, StreamConfig};
@@ -50,6 +52,7 @@ use crate::loss::{Loss, Standing};
 use crate::offsets::{Offset, Partition, Progress, TopicId};
 use crate::rollup::Rollup;
 use crate::schema::StreamSchema;
+use crate::schema::evolution::{Change, Fit};
 
 /// One stream's MongoDB side.
 pub struct MongoSink<D = Server> {
@@ -66,6 +69,9 @@ pub struct MongoSink<D = Server> {
     collections_ready: bool,
     /// The stream's progress documents as last read: what a transaction must find unchanged.
     known: BTreeMap<Partition, ProgressDocument>,
+    /// The schemas that `known` says were in force before: their owners may have left documents beyond progress.
+    former: Vec<StreamSchema>,
+    schema: Arc<StreamSchema>,
     /// Owned partitions: stored progress, as far as we know.
     committed: Progress,
     /// Owned partitions: stored progress plus what is buffered.
@@ -107,6 +113,8 @@ impl<D: Deployment> MongoSink<D> {
             portion: PortionSize::new(stream.mongo.max_flush_rows),
             collections_ready: false,
             known: BTreeMap::new(),
+            former: Vec::new(),
+            schema: stream.schema.clone(),
             committed: Progress::new(),
             tips: Progress::new(),
             buffer: Buffer::new(id_index),
@@ -132,6 +140,13 @@ impl<D: Deployment> MongoSink<D> {
         let stored = self.deployment.progress(&self.identity.stream).await;
         let attempted = || format!("read the progress of stream {}", self.identity.stream);
         stored.map(progress::by_partition).map_err(|e| e.classify(attempted()))
+    }
+
+    fn remember(&mut self, known: BTreeMap<Partition, ProgressDocument>) {
+        let former = known.values().flat_map(|document| &document.former_schemas);
+        let former: BTreeSet<&str> = former.map(|former| former.schema.as_str()).collect();
+        self.former = former.into_iter().filter_map(StreamSchema::parse).collect();
+        self.known = known;
     }
 
     /// A topic id that was unknown when progress was recorded becomes known: no re-creation, so it is filled in.
@@ -182,7 +197,7 @@ impl<D: Deployment> Sink for MongoSink<D> {
             self.fill_in_topic_id(topic_id).await?;
             stored = self.read_known().await?;
         }
-        self.known = stored;
+        self.remember(stored);
         let positions = partitions.iter().filter_map(|p| {
             let document = self.known.get(p)?;
             let position = Position {
@@ -220,6 +235,10 @@ impl<D: Deployment> Sink for MongoSink<D> {
             }
             Err(error) => Err(error.classify("record where to begin")),
         }
+    }
+
+    async fn evolve(&mut self) -> Result<Option<Change>, SinkError> {
+        self.take_over_schema().await
     }
 
     async fn standing(&mut self) -> Result<Standing, SinkError> {
@@ -281,6 +300,20 @@ impl<D: Deployment> Sink for MongoSink<D> {
             self.tips.remove(partition);
         }
     }
+}
+
+/// Do the declared fields fit the stream's progress documents? `None` where there are none.
+pub async fn fit(job: &str, stream: &StreamConfig) -> Result<Option<Fit>, SinkError> {
+    let identity = Identity::new(job, stream);
+    let stored = read_progress(&stream.mongo, &stream.name).await;
+    let mut worst = None;
+    for document in stored.map_err(SinkError::Infrastructure)? {
+        match identity.check(&document, &TopicId::unknown())? {
+            Fit::Same => worst = worst.or(Some(Fit::Same)),
+            change => worst = Some(change),
+        }
+    }
+    Ok(worst)
 }
 
 /// Appends the documents of `rows` one behind the other, as they are inserted, without the commands around them: for

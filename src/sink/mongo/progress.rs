@@ -19,6 +19,7 @@ use crate::error::{Invariant, SinkError};
 use crate::event_time::Micros;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
 use crate::rollup;
+use crate::schema::evolution::{self, Declared, Fit, Recorded};
 
 /// The collection of all streams' progress documents.
 pub const PROGRESS_COLLECTION: &str = "_affluent_progress";
@@ -62,6 +63,19 @@ pub struct ProgressDocument {
     /// What an operator let this partition pass over, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<PassedOver>,
+    /// The schemas before the present one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_schemas: Vec<FormerSchema>,
+}
+
+/// A schema that was in force in this partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FormerSchema {
+    pub schema: String,
+    pub epoch: Epoch,
+    /// Documents below were stored under it.
+    pub until: Offset,
+    pub replaced_at: DateTime,
 }
 
 /// One partition's share of a [`crate::loss::Loss`].
@@ -157,7 +171,7 @@ pub struct Identity {
     pub job: String,
     pub stream: String,
     pub topic: String,
-    pub schema: String,
+    pub declared: Declared,
     pub rollups: String,
     rollup_names: Vec<String>,
 }
@@ -168,7 +182,10 @@ impl Identity {
             job: job.to_owned(),
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
-            schema: stream.schema.fingerprint(),
+            declared: Declared {
+                may_be_former: stream.former_schema,
+                ..Declared::new(&stream.schema)
+            },
             rollups: rollup::fingerprint(&stream.rollups, &stream.schema),
             rollup_names: stream.rollups.iter().map(|r| r.name.clone()).collect(),
         }
@@ -200,10 +217,19 @@ impl Identity {
             start,
             next: start,
             event_time: None,
-            schema: self.schema.clone(),
+            schema: self.declared.fingerprint.clone(),
             rollups: self.rollups.clone(),
             updated_at: DateTime::now(),
             losses: Vec::new(),
+            former_schemas: Vec::new(),
+        }
+    }
+
+    /// The document as it must be found for a commit of ours: under our declaration, whatever it says.
+    pub fn under_our_schema(&self, document: &ProgressDocument) -> ProgressDocument {
+        ProgressDocument {
+            schema: self.declared.fingerprint.clone(),
+            ..document.clone()
         }
     }
 
@@ -240,8 +266,8 @@ impl Identity {
         Ok(())
     }
 
-    /// May we write where this document says where we are?
-    pub fn check(&self, stored: &ProgressDocument, topic_id: &TopicId) -> Result<(), SinkError> {
+    /// May we write where this document says where we are: as it is, or once our declaration is in force?
+    pub fn check(&self, stored: &ProgressDocument, topic_id: &TopicId) -> Result<Fit, SinkError> {
         self.check_owner(stored)?;
         let stream = &self.stream;
         if stored.topic_id != *topic_id && stored.topic_id.is_known() && topic_id.is_known() {
@@ -254,15 +280,18 @@ impl Identity {
                  start over, so going on here would skip or double records",
             );
         }
-        if stored.schema != self.schema {
-            return stop(
-                format!(
-                    "the declared schema of stream {stream} changed from `{}` to `{}`",
-                    stored.schema, self.schema
-                ),
-                "change it back, or declare the new schema as a stream of another name",
-            );
-        }
+        let recorded = Recorded {
+            schema: &stored.schema,
+            former: stored
+                .former_schemas
+                .iter()
+                .map(|former| former.schema.as_str())
+                .collect(),
+        };
+        let fit = evolution::judge(&recorded, &self.declared).map_err(|refusal| {
+            let place = format!("mongodb's collection {stream}");
+            refusal.invariant(stream, &place, "in mongodb")
+        })?;
         if stored.rollups != self.rollups {
             return self.stop_for_rollups(stored);
         }
@@ -272,10 +301,10 @@ impl Identity {
                 stored.generation
             )));
         }
-        Ok(())
+        Ok(fit)
     }
 
-    fn stop_for_rollups(&self, stored: &ProgressDocument) -> Result<(), SinkError> {
+    fn stop_for_rollups<T>(&self, stored: &ProgressDocument) -> Result<T, SinkError> {
         let or_none = |text: &str| {
             if text.is_empty() {
                 "none".to_owned()

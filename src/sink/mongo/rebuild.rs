@@ -37,7 +37,8 @@ use super::error::WriteError;
 use super::insert::Inserter;
 use super::portion::PortionSize;
 use super::progress::{
-    Identity, PROGRESS_COLLECTION, PassedOver, ProgressDocument, State, VERSION as PROGRESS_VERSION, stored_event_time,
+    FormerSchema, Identity, PROGRESS_COLLECTION, PassedOver, ProgressDocument, State, VERSION as PROGRESS_VERSION,
+    stored_event_time,
 };
 use super::statements::Statements;
 use super::transaction::{Outcome, Plan, Step};
@@ -45,10 +46,13 @@ use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
 use crate::event_time::EventTimes;
 use crate::failpoint;
+use crate::lake::delta::evolution::Former;
 use crate::lake::rows::Place;
 use crate::loss::Loss;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
 use crate::rollup::{self, Rollup};
+use crate::schema::StreamSchema;
+use crate::schema::evolution::narrowed;
 
 /// Tries of one transaction, some ten seconds: one that an owner left open when it was killed is in the way for a while.
 const TRIES: u32 = 9;
@@ -67,6 +71,8 @@ pub struct Source {
     /// Highest event times of the rows.
     pub event_times: EventTimes,
     pub losses: Vec<Loss>,
+    /// Of the table, oldest first.
+    pub former_schemas: Vec<Former>,
 }
 
 /// How a portion ended.
@@ -250,11 +256,26 @@ impl<D: Deployment> Rebuild<D> {
             start,
             next,
             event_time: source.event_times.get(partition).map(stored_event_time),
-            schema: self.identity.schema.clone(),
+            schema: self.identity.declared.fingerprint.clone(),
             rollups: self.identity.rollups.clone(),
             updated_at: DateTime::now(),
             losses: losses_of(partition, before, &source.losses),
+            former_schemas: self.former_schemas(partition, source),
         }
+    }
+
+    /// Where the lake's rows were stored under former schemas, their documents have what was declared then.
+    fn former_schemas(&self, partition: Partition, source: &Source) -> Vec<FormerSchema> {
+        let of_partition = source.former_schemas.iter().filter_map(|former| {
+            let schema = StreamSchema::parse(&former.schema)?;
+            Some(FormerSchema {
+                schema: narrowed(&schema, &self.identity.declared.schema)?.fingerprint(),
+                epoch: former.epoch,
+                until: *former.until.get(&partition)?,
+                replaced_at: DateTime::from_millis(former.replaced_at.timestamp_millis()),
+            })
+        });
+        of_partition.collect()
     }
 
     /// Makes the stream's collections anew, unless that is done.
@@ -361,6 +382,8 @@ impl<D: Deployment> Rebuild<D> {
             encoder: &self.encoder,
             batch_rows: self.config.insert_batch_rows,
             concurrency: self.config.insert_concurrency,
+            schema: &self.identity.declared.schema,
+            former: &[],
         };
         let inserted = inserter.insert(&batches.iter().collect::<Vec<_>>()).await?;
         match inserted.different.first() {
@@ -437,7 +460,7 @@ impl<D: Deployment> Rebuild<D> {
     async fn change(&self, changes: &[(Document, u64)], rollups: &[RawDocumentBuf]) -> Outcome {
         let plan = Plan {
             deployment: &self.deployment,
-            step: Step::Rebuild(changes),
+            step: Step::Changes(changes),
             rollups,
         };
         plan.run().await

@@ -3,5 +3,6 @@
 //!
 //! Every test has a database of its own and drops it at the end.
 
+mod evolution;
 mod support;
 mod with_server;

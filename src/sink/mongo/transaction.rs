@@ -53,9 +53,17 @@ pub(super) struct Move {
 }
 
 impl Move {
+    /// The same compare-and-set, to where it starts from.
+    pub fn standing_still(&self) -> Self {
+        Self {
+            next: self.expected,
+            ..self.clone()
+        }
+    }
+
     /// The `_id`s of the step's records, start inclusive, end exclusive. `None` for a partition that no record
     /// id can name: it has no documents.
-    fn ids(&self) -> Option<(i64, i64)> {
+    pub fn ids(&self) -> Option<(i64, i64)> {
         // From the partition's first id, so that `next` may be one beyond the largest offset.
         let first = RecordId::new(self.document.epoch, self.partition, 0)?.0;
         Some((first.checked_add(self.expected)?, first.checked_add(self.next)?))
@@ -66,8 +74,8 @@ impl Move {
 pub(super) enum Step<'a> {
     /// The progress of a stream's partitions; each must have as many documents as good records in `collection`.
     Progress { collection: &'a str, moves: &'a [Move] },
-    /// Of a rebuild: commands that each change so many documents if these are as expected.
-    Rebuild(&'a [(Document, u64)]),
+    /// Commands that each change so many documents if these are as expected.
+    Changes(&'a [(Document, u64)]),
 }
 
 /// Everything one transaction does.
@@ -147,7 +155,7 @@ impl<D: Deployment> Plan<'_, D> {
                     )?;
                 }
             }
-            Step::Rebuild(changes) => {
+            Step::Changes(changes) => {
                 for (command, documents) in changes {
                     change(transaction, command, *documents, began).await?;
                 }
@@ -209,7 +217,7 @@ async fn change(
     }
 }
 
-fn compare_and_set(moves: &[Move]) -> Document {
+pub(super) fn compare_and_set(moves: &[Move]) -> Document {
     let updates: Vec<Bson> = (moves.iter())
         .map(|step| {
             let mut expected = step.document.fence();

@@ -35,6 +35,8 @@ pub struct Columns {
     fields: Vec<(String, Source)>,
     date: Result<Option<NaiveDate>, Odd>,
     timestamp: Source,
+    /// Columns that hold nothing of this schema's time.
+    undeclared: Vec<(String, ArrayRef)>,
 }
 
 /// Where a field's values come from in this file.
@@ -71,7 +73,17 @@ impl Columns {
             fields: fields.collect(),
             date,
             timestamp: Source::of(FieldType::Timestamp, batch.column_by_name(TIMESTAMP_COLUMN)),
+            undeclared: Vec::new(),
         })
+    }
+
+    /// A value in one of these columns makes a row odd.
+    pub fn without_values_in(self, names: &[&str], batch: &RecordBatch) -> Self {
+        let column = |name: &&str| Some(((*name).to_owned(), batch.column_by_name(name)?.clone()));
+        Self {
+            undeclared: names.iter().filter_map(column).collect(),
+            ..self
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -95,6 +107,9 @@ impl Columns {
     }
 
     fn row(&self, id: RecordId, row: usize) -> Result<Row, Odd> {
+        if let Some((name, _)) = self.undeclared.iter().find(|(_, column)| column.is_valid(row)) {
+            return Err(Odd::new(name, "a value in a column that was not declared then"));
+        }
         let values = self
             .fields
             .iter()
@@ -308,6 +323,19 @@ mod tests {
             LargeStringArray::from(vec!["a"]).data_type(),
             &DataType::Utf8
         ));
+    }
+
+    #[test]
+    fn a_value_in_a_column_that_was_not_declared_then_is_odd() {
+        let without = |names: &[&str]| {
+            let columns = Columns::new(&stream().schema, &batch(), &partition("2024-07-01", None)).unwrap();
+            columns.without_values_in(names, &batch()).stored(RecordId(7), 0)
+        };
+        assert!(matches!(without(&["amount"]), Stored::Odd(_, odd) if odd.field == "amount"));
+        assert!(
+            matches!(without(&["seen", "nowhere"]), Stored::Row(_)),
+            "null, or not in the file"
+        );
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Table {
             let payload = format!(r#"{{"at":"2024-06-30T22:30:00Z","region":"Corse","amount":{offset}}}"#);
             let verdict = oracle::decode(&self.stream, &record(offset, payload.as_bytes()), Epoch(0));
             assert!(matches!(verdict, Verdict::Row(_)));
-            expected.enter(Partition(0), offset, &verdict, &mut Vec::new());
+            expected.enter(Partition(0), offset, &verdict.into(), &mut Vec::new());
         }
         let comparison = Comparison::new(Side::Lake, &plan, Arc::new(expected));
         (plan, comparison)
@@ -182,7 +182,9 @@ async fn active_files_progress_start_and_owner_come_from_the_log() {
     let (plan, mut comparison) = table.window(3, 5);
     let survey = side.survey(&table.stream, &plan).await.unwrap();
     assert_eq!((survey.files, survey.foreign.count, survey.misplaced.count), (2, 0, 0));
-    side.compare(&table.stream, &mut comparison).await.unwrap();
+    side.compare(&Schemas::configured(&Arc::new(table.stream.clone())), &mut comparison)
+        .await
+        .unwrap();
     let tally = comparison.finish();
     assert!(tally.holds(), "{tally:?}");
     assert_eq!(tally.rows, 3);
@@ -203,7 +205,9 @@ async fn every_kind_of_fault_in_a_table_is_found() {
     let survey = side.survey(&table.stream, &plan).await.unwrap();
     assert_eq!(survey.foreign.examples[0].1, "beyond the sink's progress");
     assert_eq!(survey.foreign.count, 1);
-    side.compare(&table.stream, &mut comparison).await.unwrap();
+    side.compare(&Schemas::configured(&Arc::new(table.stream.clone())), &mut comparison)
+        .await
+        .unwrap();
     let tally = comparison.finish();
     assert_eq!(tally.missing.examples, [RecordId(1)]);
     assert_eq!(tally.duplicate.examples, [RecordId(2)]);
@@ -221,7 +225,9 @@ async fn a_file_outside_its_directory_is_misplaced() {
     let (plan, mut comparison) = table.window(1, 1);
     let survey = side.survey(&table.stream, &plan).await.unwrap();
     assert_eq!(survey.misplaced.count, 1);
-    side.compare(&table.stream, &mut comparison).await.unwrap();
+    side.compare(&Schemas::configured(&Arc::new(table.stream.clone())), &mut comparison)
+        .await
+        .unwrap();
     assert!(comparison.finish().holds(), "the log's values count");
 }
 
@@ -238,7 +244,9 @@ async fn files_are_found_whatever_their_partition_value() {
     let (plan, mut comparison) = table.window(1, 1);
     let survey = side.survey(&table.stream, &plan).await.unwrap();
     assert_eq!((survey.files, survey.misplaced.count), (1, 0));
-    side.compare(&table.stream, &mut comparison).await.unwrap();
+    side.compare(&Schemas::configured(&Arc::new(table.stream.clone())), &mut comparison)
+        .await
+        .unwrap();
     assert_eq!(comparison.finish().rows, 1);
 }
 
@@ -290,7 +298,9 @@ async fn files_that_are_gone_or_corrupt_are_findings_and_their_rows_missing() {
         damaged[1].starts_with("date=2024-07-01/region=Corse/b.parquet is damaged"),
         "{damaged:?}"
     );
-    side.compare(&table.stream, &mut comparison).await.unwrap();
+    side.compare(&Schemas::configured(&Arc::new(table.stream.clone())), &mut comparison)
+        .await
+        .unwrap();
     assert_eq!(comparison.finish().missing.examples, [RecordId(0), RecordId(1)]);
 }
 

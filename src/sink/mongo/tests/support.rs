@@ -176,6 +176,7 @@ pub(super) fn stream(uri: &str, database: &str) -> StreamConfig {
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 16 << 20,
         max_dead_letters: None,
+        former_schema: false,
         mongo: MongoConfig {
             enabled: true,
             uri: uri.into(),
