@@ -5,6 +5,7 @@
 #   scripts/python.sh checks    deltalake, pyarrow, duckdb, real sales  (requirements-checks.txt)
 #   scripts/python.sh bench     pymongo, confluent-kafka                (requirements-bench.txt)
 #   scripts/python.sh peers     pyspark, for scripts/bench/peers        (requirements-peers.txt)
+#   scripts/python.sh engines   every engine that reads the lake        (requirements-engines.txt)
 #
 # The virtual environments lie in the cache, one per set, and are made again when the set changes:
 #   AFFLUENT_CACHE   default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
@@ -12,8 +13,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}
-requirements=$here/requirements-${1:?usage: scripts/python.sh stack|checks|bench|peers}.txt
-[ -f "$requirements" ] || { echo "python.sh: no set named $1 (stack, checks, bench, peers)" >&2; exit 2; }
+requirements=$here/requirements-${1:?usage: scripts/python.sh stack|checks|bench|peers|engines}.txt
+[ -f "$requirements" ] || { echo "python.sh: no set named $1 (stack, checks, bench, peers, engines)" >&2; exit 2; }
 
 . "$here/tools.sh"
 

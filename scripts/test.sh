@@ -6,7 +6,7 @@
 #
 #   services: scripts/stack.sh on free ports, in a temporary folder, taken down at the end
 #         → cargo build, cargo test (release profile: the one whose dependencies are compiled anyway)
-#         → scripts/chaos.sh, a short run on services of its own (only without arguments)
+#         → only without arguments: scripts/chaos.sh, a short run on services of its own, and scripts/engines.sh
 #
 # Variables, set here for the tests unless they are set already:
 #   AFFLUENT_TEST_KAFKA    broker's address; with AFFLUENT_TEST_MONGO set too, no stack is started
@@ -69,4 +69,5 @@ cargo test --release --features failpoints "$@" </dev/null
 if [ $everything = yes ]; then
     # A seed whose twelve rounds hold every kind of fault.
     AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/chaos.sh --rounds 12 --seed 91
+    AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/engines.sh
 fi

@@ -38,7 +38,25 @@ need_java() {
 }
 
 need_maven() {
-    command -v mvn >/dev/null || need_packages "fetching Kafka's jars" maven
+    command -v mvn >/dev/null || need_packages "fetching jars" maven
+}
+
+# fetch_jars FOLDER POM: the runtime jars of that pom; fetched again when the pom changes.
+fetch_jars() {
+    local folder=$1 pom=$2
+    mkdir -p "$(dirname "$folder")"
+    exec 8>"$folder.lock"
+    flock 8
+    if ! cmp -s "$pom" "$folder.complete"; then
+        need_maven
+        echo "fetching the jars of $pom into $folder" >&2
+        rm -rf "$folder" "$folder.complete"
+        mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies \
+            -DoutputDirectory="$folder" -DincludeScope=runtime >&2 8>&- ||
+            { echo "error: Maven could not fetch the jars of $pom" >&2; exit 3; }
+        cp "$pom" "$folder.complete"
+    fi
+    exec 8>&-
 }
 
 # Any Go from 1.21 on fetches the toolchain a module asks for.

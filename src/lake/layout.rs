@@ -5,31 +5,24 @@
 //!
 //! ```text
 //!  value      ─ Hive escaping ─▶  directory on disk      ─ URI encoding ─▶  `add.path` in the log
-//!  a/b à      ─────────────────▶  region=a%2Fb à         ────────────────▶  region=a%252Fb%20%C3%A0
+//!  a/b à      ─────────────────▶  region=a%2Fb à         ────────────────▶  region=a%252Fb%20à
 //! ```
 //!
 //! Hive escaping touches ASCII only, as Hive's and Spark's own: their way back reads `%C3%A0` as two
-//! characters, so letters with accents stay as they are on disk.
+//! characters, so letters with accents stay as they are on disk. URI encoding is Java's, character by character, where
+//! such letters stay as well: Spark's VACUUM compares the log's text with the URI it makes of the file it found, and
+//! **deletes** a file in use that is spelled otherwise.
 //! Does not own: splitting batches (`split`), writing files (`parquet`).
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::percent_encode_byte;
 
 /// Directory name of a null, in Hive's words.
 pub const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Longest file or directory name, in bytes, that the usual file systems take.
 pub const MAX_NAME_BYTES: usize = 255;
-
-/// RFC 3986's unreserved characters, plus those that are plain in a path segment's `name=value`.
-const URI: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'/')
-    .remove(b'=');
 
 /// Values of a partition, in the order of the table's partition columns; `None` is null.
 pub type PartitionValues = Vec<Option<String>>;
@@ -58,9 +51,28 @@ pub fn file_name() -> String {
     format!("part-{}.zstd.parquet", uuid::Uuid::new_v4())
 }
 
-/// `add.path`: the place as a URI reference.
+/// `add.path`: the place as a URI reference, as `java.net.URI` spells a path.
 pub fn log_path(path: &str) -> String {
-    utf8_percent_encode(path, URI).to_string()
+    let mut uri = String::with_capacity(path.len() + 8);
+    for c in path.chars() {
+        if is_plain_in_java(c) {
+            uri.push(c);
+        } else {
+            let mut utf8 = [0; 4];
+            uri.extend(c.encode_utf8(&mut utf8).bytes().map(percent_encode_byte));
+        }
+    }
+    uri
+}
+
+/// RFC 2396's characters of a path, and Java's category *other*: all beyond ASCII but controls and spaces.
+fn is_plain_in_java(c: char) -> bool {
+    match c {
+        '-' | '_' | '.' | '!' | '~' | '*' | '\'' | '(' | ')' => true,
+        '/' | ';' | ':' | '@' | '&' | '=' | '+' | '$' | ',' => true,
+        _ if c.is_ascii() => c.is_ascii_alphanumeric(),
+        _ => !c.is_control() && !c.is_whitespace(),
+    }
 }
 
 /// Can a directory carry this partition value? A longer one would make every commit fail, so decoding
@@ -138,10 +150,31 @@ mod tests {
     fn the_log_encodes_the_directory_once_more() {
         let path = path_of(Some("a/b=c%20 é😀"));
         assert_eq!(path, "date=2026-01-31/region=a%2Fb%3Dc%2520 é😀");
-        assert_eq!(
-            log_path(&path),
-            "date=2026-01-31/region=a%252Fb%253Dc%252520%20%C3%A9%F0%9F%98%80"
-        );
+        assert_eq!(log_path(&path), "date=2026-01-31/region=a%252Fb%253Dc%252520%20é😀");
+    }
+
+    /// Left: directories. Right: the `add.path` that Spark 4.0.0 with Delta 4.0.1 wrote for the same values.
+    #[test]
+    fn the_log_spells_paths_as_spark_does() {
+        for (directory, spark) in [
+            ("region=Île-de-France", "region=Île-de-France"),
+            (
+                "region=Provence-Alpes-Côte d%27Azur",
+                "region=Provence-Alpes-Côte%20d%2527Azur",
+            ),
+            ("region=e\u{301}", "region=e\u{301}"),
+            ("region=日本", "region=日本"),
+            ("region=😀 emoji", "region=😀%20emoji"),
+            ("region=a+b", "region=a+b"),
+            ("region=$x", "region=$x"),
+            ("region=&", "region=&"),
+            ("region=,", "region=,"),
+            ("region=;", "region=;"),
+            ("region=100%25", "region=100%2525"),
+            ("region=\u{a0}", "region=%C2%A0"),
+        ] {
+            assert_eq!(log_path(directory), spark);
+        }
     }
 
     /// Hive's own way back: `%` and two hexadecimal digits are one character.

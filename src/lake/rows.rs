@@ -11,7 +11,6 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use futures::TryStreamExt as _;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +113,7 @@ impl<'a> Rows<'a> {
             path: object_path(&file.path)?,
             bytes: file.size,
         };
-        let reader = ParquetRecordBatchStreamBuilder::new(object).await?;
+        let reader = object.open().await?;
         let done = usize::try_from(self.place.row)?;
         Ok(reader.with_batch_size(BATCH_ROWS).with_offset(done).build()?)
     }

@@ -17,8 +17,8 @@ use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStream;
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
 use self::columns::{Columns, PartitionValues};
 use self::log::LogState;
@@ -285,9 +285,7 @@ impl LakeSide {
             path: file.path.clone(),
             bytes: file.bytes,
         };
-        let mut builder = ParquetRecordBatchStreamBuilder::new(reader)
-            .await?
-            .with_batch_size(BATCH_ROWS);
+        let mut builder = reader.open().await?.with_batch_size(BATCH_ROWS);
         if ids_only {
             let mask = ProjectionMask::columns(builder.parquet_schema(), [ID_COLUMN]);
             builder = builder.with_projection(mask);

@@ -4,7 +4,7 @@
 #   scripts/bench/peers/prepare.sh connect    lib (worker's jars), plugins (the MongoDB sink)
 #   scripts/bench/peers/prepare.sh spark      python, home (Spark in its pyspark), jars (Kafka, Delta Lake, MongoDB)
 #
-# Owns: fetching, once per content of the pom files beside it. Does not own: settings and starting (connect/, spark/).
+# Owns: what is fetched, by the pom files beside it. Does not own: settings and starting (connect/, spark/).
 #
 #   AFFLUENT_CACHE   default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
 #
@@ -23,15 +23,15 @@ main() {
     case ${1:-} in
         connect)
             need_java
-            fetch "$cache/peer-connect/lib" "$here/connect/worker.pom.xml"
+            fetch_jars "$cache/peer-connect/lib" "$here/connect/worker.pom.xml"
             # Connect takes every folder below `plugin.path` for one plugin.
-            fetch "$cache/peer-connect/plugins/mongo" "$here/connect/plugin.pom.xml"
+            fetch_jars "$cache/peer-connect/plugins/mongo" "$here/connect/plugin.pom.xml"
             declare_plugin "$cache/peer-connect/plugins/mongo"
             echo "lib=$cache/peer-connect/lib"
             echo "plugins=$cache/peer-connect/plugins" ;;
         spark)
             need_java
-            fetch "$cache/peer-spark/jars" "$here/spark/pom.xml"
+            fetch_jars "$cache/peer-spark/jars" "$here/spark/pom.xml"
             python=$("$scripts/python.sh" peers)
             found=("${python%/bin/python}"/lib/python3*/site-packages/pyspark)
             echo "python=$python"
@@ -39,24 +39,6 @@ main() {
             echo "jars=$cache/peer-spark/jars" ;;
         *) echo "prepare.sh: connect or spark" >&2; exit 2 ;;
     esac
-}
-
-# fetch FOLDER POM: the runtime jars of that pom; fetched again when the pom changes.
-fetch() {
-    local folder=$1 pom=$2
-    mkdir -p "$(dirname "$folder")"
-    exec 8>"$folder.lock"
-    flock 8
-    if ! cmp -s "$pom" "$folder.complete"; then
-        command -v mvn >/dev/null || need_packages "fetching $(basename "$folder")" maven
-        echo "fetching the jars of $pom into $folder" >&2
-        rm -rf "$folder" "$folder.complete"
-        mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies \
-            -DoutputDirectory="$folder" -DincludeScope=runtime >&2 8>&- ||
-            { echo "prepare.sh: Maven could not fetch the jars of $pom" >&2; exit 3; }
-        cp "$pom" "$folder.complete"
-    fi
-    exec 8>&-
 }
 
 # What `connect-plugin-path sync-manifests` of a Kafka distribution adds to a plugin that does not say what it holds.

@@ -22,7 +22,6 @@ use chrono::Utc;
 use deltalake_core::kernel::StructType;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
 use futures::TryStreamExt as _;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -128,7 +127,7 @@ async fn encode(
             path: object_path(&file.path)?,
             bytes: file.size,
         };
-        let reader = ParquetRecordBatchStreamBuilder::new(object).await.with_context(named)?;
+        let reader = object.open().await.with_context(named)?;
         let mut batches = reader.with_batch_size(BATCH_ROWS).build().with_context(named)?;
         while let Some(batch) = batches.try_next().await.with_context(named)? {
             encoder.push(&conform(&batch, schema, |_| None).with_context(named)?)?;
