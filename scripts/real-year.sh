@@ -7,6 +7,7 @@
 #     → affluent produce → topic sales-year (4 partitions)
 #     → affluent run --once → MongoDB database affluent_real_year, lake of 365 days × 13 regions
 #     → affluent verify, then MongoDB's aggregates, delta-rs and DuckDB: every figure must equal the source's
+#     → the database dropped, affluent rebuild mongo from the lake, affluent verify
 #
 # Starts from nothing each time: the topic, the database and the work folder of these names are deleted first.
 # Exit 1 on any inequality. Variables, besides those of scripts/stack.sh:
@@ -88,13 +89,18 @@ step "by other engines"
 failed=0
 "$python" scripts/real_year_checks.py "$sales" "$work/lake/sales" "$mongo_uri" "$database" || failed=1
 
+step "the database dropped, and made anew from the lake"
+"$python" -c 'import pymongo, sys; pymongo.MongoClient(sys.argv[1]).drop_database(sys.argv[2])' "$mongo_uri" "$database"
+measured rebuild rebuild mongo
+measured verify-again verify || failed=1
+
 step "cost of $rows records"
-printf '%-10s%10s%14s%12s%16s\n' command seconds records/s CPU-s 'peak RSS MiB'
-for name in produce run verify; do
+printf '%-14s%10s%14s%12s%16s\n' command seconds records/s CPU-s 'peak RSS MiB'
+for name in produce run verify rebuild verify-again; do
     # shellcheck source=/dev/null
     . "$work/$name.cost"
     # shellcheck disable=SC2154 # the three come from the file
-    printf '%-10s%10s%14s%12s%16s\n' "$name" "$seconds" \
+    printf '%-14s%10s%14s%12s%16s\n' "$name" "$seconds" \
         "$(awk "BEGIN { printf \"%.0f\", $rows / $seconds }")" "$cpu_seconds" "$peak_rss_mib"
 done
 exit $failed
