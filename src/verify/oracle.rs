@@ -165,12 +165,12 @@ fn field_value(schema: &StreamSchema, index: usize, object: &Json<'_>) -> Result
     Ok(value)
 }
 
-/// Can `column=value`, escaped as Hive does it, be a directory?
+/// Can `column=value` be a directory, escaped as Hive does it, and beyond ASCII byte by byte?
 fn is_directory_name(column: &str, value: &str) -> bool {
     const ESCAPED: &str = "\"#%'*/:=?\\{}[]^<>|`~\u{7f}";
     let bytes = |c: char| {
-        if c < ' ' || ESCAPED.contains(c) {
-            "%00".len()
+        if c < ' ' || !c.is_ascii() || ESCAPED.contains(c) {
+            "%00".len() * c.len_utf8()
         } else {
             c.len_utf8()
         }
