@@ -108,8 +108,7 @@ fn escape(text: &str) -> Cow<'_, str> {
 
 /// What is beyond ASCII; the set of Spark's `escapePathName`; plus what Windows, Google's and Amazon's stores advise against.
 fn must_escape(byte: u8) -> bool {
-    byte < 0x20
-        || byte >= 0x80
+    !(0x20..0x80).contains(&byte)
         || matches!(
             byte,
             b'"' | b'#' | b'%' | b'\'' | b'*' | b'/' | b':' | b'=' | b'?' | b'\\' | 0x7F | b'{' | b'[' | b']' | b'^'
