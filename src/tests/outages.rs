@@ -11,7 +11,7 @@ use bson::doc;
 use chrono::{DateTime, Utc};
 use rustix::process::Signal;
 
-use crate::support::mongod::{FailCommand, Mongod, admin};
+use crate::support::mongod::{FailCommand, Mongod};
 use crate::support::observed::Observed;
 use crate::support::proxy::{self, Link};
 use crate::support::{Job, Running, env, text, until};
@@ -202,9 +202,7 @@ fn mongod_killed_or_stepping_down_under_load_is_held_and_loses_nothing() {
     let trial = Trial::start(&job, &[], &[]);
     let lake = Some(("sales", "lake"));
     trial.outage("mongo", lake, || server.kill(), || server.up());
-    // No other member could take over: it stays a secondary for so long and then elects itself again.
-    let step_down = doc! { "replSetStepDown": 6, "force": true };
-    trial.outage("mongo", lake, || drop(admin(&server.uri(), step_down)), || {});
+    trial.outage("mongo", lake, || server.step_down(6), || {});
     trial.finish();
 }
 

@@ -10,7 +10,7 @@ use bson::{Bson, Document, doc};
 use mongodb::Client;
 use tempfile::TempDir;
 
-use super::{DEADLINE, text};
+use super::{DEADLINE, text, until};
 
 /// A command of the `admin` database.
 pub fn admin(uri: &str, command: Document) -> mongodb::error::Result<Document> {
@@ -110,6 +110,19 @@ impl Mongod {
     /// SIGKILL.
     pub fn kill(&self) {
         self.stack(&["down", "--kill", "mongo"]);
+    }
+
+    /// Gives up being primary for `seconds`. No other member can take over: it then elects itself again.
+    ///
+    /// Under load a server may refuse (it waits for its lock no longer than for the commands that hold it), so it is
+    /// asked until it does.
+    pub fn step_down(&self, seconds: i32) {
+        let command = doc! { "replSetStepDown": seconds, "force": true };
+        until("the server steps down", || {
+            admin(&self.uri(), command.clone())
+                .inspect_err(|error| eprintln!("it does not step down yet: {error}"))
+                .ok()
+        });
     }
 
     fn stack(&self, args: &[&str]) {
