@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The NameNode decides a rename alone, so of several who create one object exactly one succeeds. What a crash leaves is a
-//! temporary file, named like those of a local directory; what fails is removed at once.
+//! temporary file (`.….tmp`; `.….tmp.<n>` of a file in parts, which the crate below writes): `is_temporary` knows both, so
+//! that vacuum and the log's clean-up take them once they are old. What fails is removed at once.
 //! Does not own: the protocol, name services and failover (`hdfs-native`, from `HADOOP_CONF_DIR`'s `core-site.xml` and
 //! `hdfs-site.xml` or from `lake.storage`), reading (`hdfs-native-object-store`). Whether a DataNode syncs its disk when a
 //! file is closed is the cluster's to say (`dfs.datanode.synconclose`).

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload, PutPayloadMut};
@@ -38,12 +39,24 @@ const IN_ONE_REQUEST: usize = 16 << 20;
 const PART: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 4;
 
+/// Where short-lived objects lie that ask a store about itself.
+const PROBES: &str = "_affluent_probe";
+
+/// Is it the name of a file on its way, which a writer leaves behind when it dies?
+pub fn is_temporary(name: &str) -> bool {
+    let numbered = || {
+        let (_, number) = name.rsplit_once(".tmp.")?;
+        Some(!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    name.starts_with('.') && (name.ends_with(".tmp") || numbered().unwrap_or_default())
+}
+
 /// The objects of one table.
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     location: String,
-    in_parts: bool,
+    is_bucket: bool,
 }
 
 impl Store {
@@ -57,10 +70,17 @@ impl Store {
                 .map_err(SinkError::Infrastructure)?;
         }
         let store = Self::at(&place, options).map_err(SinkError::Infrastructure)?;
-        if let Place::Bucket { .. } = place {
-            s3::prove_conditional_put(&store).await?;
-        }
+        store.prove_exclusive().await?;
         Ok(store)
+    }
+
+    /// Makes sure that of several who create one object only one succeeds, where that is no matter of course. Before the
+    /// first commit to a store that was opened for reading.
+    pub async fn prove_exclusive(&self) -> Result<(), SinkError> {
+        if self.is_bucket {
+            s3::prove_conditional_put(self).await?;
+        }
+        Ok(())
     }
 
     /// Opens the same place for reading: `None` where it is certain that nothing has been written yet.
@@ -81,7 +101,7 @@ impl Store {
         Self {
             objects,
             location: location.into(),
-            in_parts: false,
+            is_bucket: false,
         }
     }
 
@@ -97,7 +117,7 @@ impl Store {
             Place::Bucket { bucket, prefix } => {
                 let store = s3::open(bucket, options).with_context(|| format!("open the bucket {bucket}"))?;
                 Self {
-                    in_parts: true,
+                    is_bucket: true,
                     ..Self::from_objects(Arc::new(PrefixStore::new(store, prefix.clone())), location)
                 }
             }
@@ -110,7 +130,7 @@ impl Store {
 
     /// Stores a data file: durable once this returns, absent or whole whatever happens.
     pub async fn put_file(&self, path: &Path, payload: PutPayload) -> object_store::Result<()> {
-        if !self.in_parts || payload.content_length() <= IN_ONE_REQUEST {
+        if !self.is_bucket || payload.content_length() <= IN_ONE_REQUEST {
             return self.objects.put(path, payload).await.map(drop);
         }
         let mut file = self.start_file(path).await?;
@@ -127,6 +147,21 @@ impl Store {
             part: PutPayloadMut::new(),
             running: JoinSet::new(),
         })
+    }
+
+    /// Now, by the clock that dates objects: a machine whose own clock is wrong must not take young files for old ones.
+    pub async fn clock(&self) -> anyhow::Result<DateTime<Utc>> {
+        let probe = Path::from(format!("{PROBES}/{}", uuid::Uuid::new_v4().simple()));
+        let asked = || format!("ask for the time at {}", self.location);
+        self.objects
+            .put(&probe, PutPayload::from_static(b"now"))
+            .await
+            .with_context(asked)?;
+        let found = self.objects.head(&probe).await;
+        let deleted = self.objects.delete(&probe).await;
+        let now = found.with_context(asked)?.last_modified;
+        deleted.with_context(asked)?;
+        Ok(now)
     }
 
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
