@@ -14,17 +14,13 @@ use serde_json::json;
 use tracing::info;
 
 use crate::config::{Config, StreamConfig};
-use crate::error::{Exit, Exits};
-use crate::lake::delta::files::{self, FileState};
-use crate::lake::delta::log::LogTail;
-use crate::lake::delta::names::AppIds;
-use crate::lake::delta::safe_retention;
-use crate::lake::delta::spec::TableSpec;
+use crate::error::{Exit, Exits, Invariant};
+use crate::lake::delta::retention::{FILE_RETENTION, file_retention, log_retention};
 use crate::lake::maintenance::compact::{self, Outcome};
 use crate::lake::maintenance::history::{self, Version};
-use crate::lake::maintenance::plan::{Bin, PlanSettings, plan};
+use crate::lake::maintenance::plan::{Bin, PlanSettings};
+use crate::lake::maintenance::table::{Sum, Table};
 use crate::lake::maintenance::{checkpoint, vacuum};
-use crate::lake::store::Store;
 use crate::output;
 use crate::run::select;
 
@@ -156,28 +152,27 @@ async fn each(
 
 struct OpenTable<'a> {
     stream: &'a StreamConfig,
-    store: Store,
-    log: LogTail,
+    table: Table,
 }
 
 impl<'a> OpenTable<'a> {
-    /// `None` where there is none yet. One that is not this job's is refused.
+    /// `None` where there is none yet.
     async fn open(config: &Config, stream: &'a StreamConfig) -> anyhow::Result<Option<Self>> {
-        let lake = &stream.lake;
-        let Some(store) = Store::open_existing(&lake.root, &lake.storage, &stream.name)? else {
-            return Ok(None);
-        };
-        let Some(log) = LogTail::load(&store, &AppIds::new(&config.job, &stream.name)).await? else {
-            return Ok(None);
-        };
-        let spec = TableSpec::new(&config.job, &stream.name, &stream.topic, &stream.schema);
-        spec.check(store.location(), &log.protocol, &log.metadata)?;
-        Ok(Some(Self { stream, store, log }))
+        let table = Table::open(&config.job, stream).await?;
+        Ok(table.map(|table| Self { stream, table }))
+    }
+
+    /// The table, where it may be touched.
+    fn sound(&self) -> Result<&Table, Invariant> {
+        self.table.check()?;
+        Ok(&self.table)
     }
 
     async fn history(&self, limit: usize) -> anyhow::Result<Answer> {
-        let versions = history::newest(&self.store, self.log.version, limit).await?;
-        let mut text = format!("{} at {}\n", self.stream.name, self.store.location());
+        // Also of a table that the stream has stopped at: then most of all.
+        let Table { store, log, .. } = &self.table;
+        let versions = history::newest(store, log.version, limit).await?;
+        let mut text = format!("{} at {}\n", self.stream.name, store.location());
         for version in &versions {
             text.push_str(&line(version));
         }
@@ -193,18 +188,8 @@ impl<'a> OpenTable<'a> {
             quiet: args.quiet,
             many: usize::try_from(args.many)?,
         };
-        let mut active = Vec::new();
-        let mut all = Sum::default();
-        let reading = files::visit(&self.store, self.log.version, |state| {
-            if let FileState::Active(file) = state {
-                all.add(file.size);
-                if file.size < settings.target {
-                    active.push(file);
-                }
-            }
-        });
-        reading.await?;
-        let bins = plan(active, Utc::now().timestamp_millis(), &settings);
+        let table = self.sound()?;
+        let (all, bins) = table.plan(Utc::now(), &settings).await?;
         let mut done = Compacted {
             before: all,
             planned: Sum {
@@ -214,7 +199,8 @@ impl<'a> OpenTable<'a> {
             ..Compacted::default()
         };
         if !args.dry_run {
-            self.rewrite(&bins, &mut done).await?;
+            table.store.prove_exclusive().await?;
+            self.rewrite(table, &bins, &mut done).await?;
         }
         Ok(Answer {
             text: done.text(&self.stream.name, args.dry_run),
@@ -222,10 +208,10 @@ impl<'a> OpenTable<'a> {
         })
     }
 
-    async fn rewrite(&self, bins: &[Bin], done: &mut Compacted) -> anyhow::Result<()> {
+    async fn rewrite(&self, table: &Table, bins: &[Bin], done: &mut Compacted) -> anyhow::Result<()> {
         let bar = bar(done.planned.bytes, &self.stream.name);
         for bin in bins {
-            match compact::compact(&self.store, &self.log, bin).await? {
+            match compact::compact(&table.store, &table.log, bin).await? {
                 Outcome::Done { bytes, version } => {
                     done.replaced.files += bin.files.len() as u64;
                     done.replaced.bytes += bin.bytes();
@@ -241,11 +227,11 @@ impl<'a> OpenTable<'a> {
     }
 
     async fn checkpoint(&self, keep_log: bool) -> anyhow::Result<Answer> {
-        let version = self.log.version;
-        checkpoint::write(&self.store, version).await?;
-        let retention = checkpoint::log_retention(&self.log).filter(|_| !keep_log);
-        let removed = match retention {
-            Some(retention) => checkpoint::clean(&self.store, retention, Utc::now()).await?,
+        let Table { store, log, .. } = self.sound()?;
+        let version = log.version;
+        checkpoint::write(store, version).await?;
+        let removed = match log_retention(log)?.filter(|_| !keep_log) {
+            Some(retention) => checkpoint::clean(store, retention).await?,
             None => 0,
         };
         let name = &self.stream.name;
@@ -259,19 +245,30 @@ impl<'a> OpenTable<'a> {
     }
 
     async fn vacuum(&self, args: &VacuumArgs) -> anyhow::Result<Answer> {
-        let own = safe_retention(&self.log);
+        let Table { store, log, .. } = self.sound()?;
+        let own = file_retention(log)?;
         let retention = args.retention.unwrap_or(own);
         if retention < own && !args.force {
             let message = format!(
                 "--retention {} is below the {} that the table at {} promises its readers; --force does it all the same",
                 humantime::format_duration(retention),
                 humantime::format_duration(own),
-                self.store.location()
+                store.location()
+            );
+            return Err(Exits::error(Exit::Usage, message));
+        }
+        if retention > own {
+            let message = format!(
+                "--retention {} is above the {} of the table at {}: its checkpoints no longer tell what older versions \
+                 need; set the table's property {FILE_RETENTION} instead, e.g. to `interval 30 days`",
+                humantime::format_duration(retention),
+                humantime::format_duration(own),
+                store.location()
             );
             return Err(Exits::error(Exit::Usage, message));
         }
         let bar = spinner(&self.stream.name);
-        let done = vacuum::vacuum(&self.store, &self.log, retention, Utc::now(), !args.dry_run, |done| {
+        let done = vacuum::vacuum(store, log, retention, !args.dry_run, |done| {
             bar.set_message(format!("{} files, {}", HumanCount(done.files), HumanBytes(done.bytes)));
         })
         .await?;
@@ -295,23 +292,6 @@ impl<'a> OpenTable<'a> {
             }),
             text,
         })
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Sum {
-    files: u64,
-    bytes: u64,
-}
-
-impl Sum {
-    fn add(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-    }
-
-    fn mean(&self) -> u64 {
-        self.bytes.checked_div(self.files).unwrap_or_default()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::batch::Reject;
 use crate::decode::OTHER_NAMES;
 use crate::event_time::{Lateness, Micros};
 use crate::health::{Part, Since};
+use crate::lake::delta::log::ForeignChanges;
 use crate::lake::maintenance::vacuum::Vacuumed;
 use crate::offsets::{Partition, Progress};
 use crate::sink::{CommitSummary, Reason, SinkName};
@@ -93,6 +94,10 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_counter!(
         "affluent_compactions_overtaken_total",
         "Compactions given up because somebody else changed the files"
+    );
+    describe_counter!(
+        "affluent_lake_foreign_commits_total",
+        "Commits of other programs that changed rows of a table or added some, by kind"
     );
     describe_counter!(
         "affluent_vacuumed_files_total",
@@ -228,6 +233,16 @@ pub fn compacted(stream: &str, version: u64, (files, bytes): (u64, u64), into_by
         ms = took.as_millis() as u64,
         "files put together"
     );
+}
+
+/// Commits of other programs to a stream's table, seen while it was open.
+pub fn foreign_commits(stream: &str, seen: ForeignChanges) {
+    for (kind, commits) in [("changed", seen.changed), ("appended", seen.appended)] {
+        if commits > 0 {
+            counter!("affluent_lake_foreign_commits_total", "stream" => stream.to_owned(), "kind" => kind)
+                .increment(commits);
+        }
+    }
 }
 
 /// Somebody else changed the files that were being put together.

@@ -3,7 +3,7 @@
 //! Owns: when. Of a stream's instances only the one that reads the first partition does it; a rebalance may make it two for
 //! a moment, which costs work and nothing else. Runs on a thread of its own, below its own small runtime: rewriting files
 //! is heavy on the processor, and must not hold up a task that stores rows. Nothing waits for it: it is killed with the
-//! process, and what it left is found by the next vacuum.
+//! process, and what it left is found by the next vacuum. A table that the stream itself refuses is not touched.
 //! Does not own: the work (`lake::maintenance`), the same by command (`lake_command`).
 
 use std::thread;
@@ -14,14 +14,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamConfig;
-use crate::lake::delta::files::{self, FileState};
-use crate::lake::delta::log::LogTail;
-use crate::lake::delta::names::AppIds;
-use crate::lake::delta::safe_retention;
+use crate::error::SinkError;
+use crate::lake::delta::retention::{file_retention, log_retention};
 use crate::lake::maintenance::compact::{self, Outcome};
-use crate::lake::maintenance::plan::{PlanSettings, plan};
+use crate::lake::maintenance::plan::PlanSettings;
+use crate::lake::maintenance::table::Table;
 use crate::lake::maintenance::{checkpoint, vacuum};
-use crate::lake::store::Store;
 use crate::telemetry;
 
 /// Between two looks at the log.
@@ -31,7 +29,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// New small files of a partition that still receives rows that make a rewrite worth while.
 const MANY: usize = 8;
 
-/// Starts the stream's upkeep; it ends with `shutdown`.
+/// Starts the stream's upkeep; it ends with `shutdown`, or when nobody is left who could lead.
 pub fn start(job: &str, stream: &StreamConfig, leads: watch::Receiver<bool>, shutdown: CancellationToken) {
     let upkeep = Upkeep {
         job: job.to_owned(),
@@ -57,7 +55,7 @@ struct Upkeep {
     job: String,
     stream: StreamConfig,
     /// The table as last seen; opened anew after a failure.
-    table: Option<(Store, LogTail)>,
+    table: Option<Table>,
     /// A start counts as a turn: instances that restart often must not begin with the heaviest work each time.
     compacted: Instant,
     vacuumed: Instant,
@@ -72,110 +70,125 @@ impl Upkeep {
                 () = shutdown.cancelled() => return,
             }
             pause = LOOK_EVERY;
-            if !*leads.borrow() {
+            if leads.has_changed().is_err() {
+                return;
+            }
+            if !is_leading(&leads) {
                 self.table = None;
                 continue;
             }
-            let turn = tokio::select! {
-                turn = self.turn(&leads) => turn,
+            let well = tokio::select! {
+                well = self.turn(&leads) => well,
                 () = shutdown.cancelled() => return,
             };
-            if let Err((what, error)) = turn {
-                telemetry::upkeep_failed(&self.stream.name, what, &error);
+            if !well {
                 self.table = None;
                 pause = AFTER_FAILURE;
             }
         }
     }
 
-    /// Whatever is due now; with an error comes what was being done.
-    async fn turn(&mut self, leads: &watch::Receiver<bool>) -> Result<(), (&'static str, anyhow::Error)> {
-        self.look().await.map_err(|error| ("look", error))?;
-        self.checkpoint().await.map_err(|error| ("checkpoint", error))?;
+    /// Whatever is due now. The duties do not depend on each other: one that fails is told, and the others go on. Answers
+    /// whether all went well.
+    async fn turn(&mut self, leads: &watch::Receiver<bool>) -> bool {
+        if let Err(error) = self.look().await {
+            return self.failed("look", error.into());
+        }
+        let Some(table) = &self.table else { return true };
+        if let Err(refused) = table.check() {
+            // The stream has stopped at it, or will: a person decides what becomes of the table.
+            return self.failed("look", refused.into());
+        }
         let config = &self.stream.lake.upkeep;
+        let mut well = match self.checkpoint(table).await {
+            Ok(()) => true,
+            Err(error) => self.failed("checkpoint", error),
+        };
         if config.compact && self.compacted.elapsed() >= config.compact_interval {
+            well &= self.compact(table, leads).await;
             self.compacted = Instant::now();
-            self.compact(leads).await.map_err(|error| ("compact", error))?;
         }
-        let config = &self.stream.lake.upkeep;
+        let Some(table) = &self.table else { return well };
         if config.vacuum && self.vacuumed.elapsed() >= config.vacuum_interval {
+            if let Err(error) = self.vacuum(table).await {
+                well = self.failed("vacuum", error);
+            }
             self.vacuumed = Instant::now();
-            self.vacuum().await.map_err(|error| ("vacuum", error))?;
         }
-        Ok(())
+        well
+    }
+
+    fn failed(&self, what: &'static str, error: anyhow::Error) -> bool {
+        telemetry::upkeep_failed(&self.stream.name, what, &error);
+        false
     }
 
     /// Follows the log to its end.
-    async fn look(&mut self) -> anyhow::Result<()> {
+    async fn look(&mut self) -> Result<(), SinkError> {
         match &mut self.table {
-            Some((store, log)) => drop(log.refresh(store).await?),
-            None => {
-                let lake = &self.stream.lake;
-                let Some(store) = Store::open_existing(&lake.root, &lake.storage, &self.stream.name)? else {
-                    return Ok(());
-                };
-                let log = LogTail::load(&store, &AppIds::new(&self.job, &self.stream.name)).await?;
-                self.table = log.map(|log| (store, log));
-            }
+            Some(table) => table.refresh().await?,
+            None => self.table = Table::open(&self.job, &self.stream).await?,
         }
         Ok(())
     }
 
-    async fn checkpoint(&self) -> anyhow::Result<()> {
-        let Some((store, log)) = &self.table else { return Ok(()) };
+    async fn checkpoint(&self, table: &Table) -> anyhow::Result<()> {
+        let Table { store, log, .. } = table;
         if !checkpoint::is_due(store, log.version, self.stream.lake.upkeep.checkpoint_every).await? {
             return Ok(());
         }
         let started = Instant::now();
         checkpoint::write(store, log.version).await?;
-        let removed = match checkpoint::log_retention(log) {
-            Some(retention) => checkpoint::clean(store, retention, Utc::now()).await?,
+        let removed = match log_retention(log)? {
+            Some(retention) => checkpoint::clean(store, retention).await?,
             None => 0,
         };
         telemetry::checkpointed(&self.stream.name, log.version, removed, started.elapsed());
         Ok(())
     }
 
-    async fn compact(&mut self, leads: &watch::Receiver<bool>) -> anyhow::Result<()> {
-        let Some((store, log)) = &self.table else { return Ok(()) };
+    /// Bin by bin; one that cannot be rewritten is told and left, so that it does not stand before the others for ever.
+    async fn compact(&self, table: &Table, leads: &watch::Receiver<bool>) -> bool {
         let settings = PlanSettings {
             target: self.stream.lake.target_file_bytes,
             quiet: self.stream.lake.upkeep.quiet_after,
             many: MANY,
         };
-        let mut small = Vec::new();
-        let reading = files::visit(store, log.version, |state| {
-            if let FileState::Active(file) = state
-                && file.size < settings.target
-            {
-                small.push(file);
-            }
-        });
-        reading.await?;
-        for bin in plan(small, Utc::now().timestamp_millis(), &settings) {
-            if !*leads.borrow() {
+        let bins = match table.plan(Utc::now(), &settings).await {
+            Ok((_, bins)) => bins,
+            Err(error) => return self.failed("compact", error.into()),
+        };
+        let mut well = true;
+        for bin in bins {
+            if !is_leading(leads) {
                 break;
             }
             let started = Instant::now();
-            match compact::compact(store, log, &bin).await? {
-                Outcome::Done { version, bytes } => telemetry::compacted(
+            match compact::compact(&table.store, &table.log, &bin).await {
+                Ok(Outcome::Done { version, bytes }) => telemetry::compacted(
                     &self.stream.name,
                     version,
                     (bin.files.len() as u64, bin.bytes()),
                     bytes,
                     started.elapsed(),
                 ),
-                Outcome::Overtaken => telemetry::compaction_overtaken(&self.stream.name),
+                Ok(Outcome::Overtaken) => telemetry::compaction_overtaken(&self.stream.name),
+                Err(error) => well = self.failed("compact", error.into()),
             }
         }
-        Ok(())
+        well
     }
 
-    async fn vacuum(&self) -> anyhow::Result<()> {
-        let Some((store, log)) = &self.table else { return Ok(()) };
+    async fn vacuum(&self, table: &Table) -> anyhow::Result<()> {
+        let Table { store, log, .. } = table;
         let started = Instant::now();
-        let done = vacuum::vacuum(store, log, safe_retention(log), Utc::now(), true, |_| {}).await?;
+        let done = vacuum::vacuum(store, log, file_retention(log)?, true, |_| {}).await?;
         telemetry::vacuumed(&self.stream.name, &done, started.elapsed());
         Ok(())
     }
+}
+
+/// Whoever said so last may be gone with the stream.
+fn is_leading(leads: &watch::Receiver<bool>) -> bool {
+    *leads.borrow() && leads.has_changed().is_ok()
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::delta::files::{self, ActiveFile, FileState, object_path};
 use super::read::StoredObject;
 use super::store::Store;
+use crate::error::Invariant;
 
 /// Rows read at a time.
 const BATCH_ROWS: usize = 8 * 1024;
@@ -49,12 +50,15 @@ pub async fn files_of(store: &Store, version: u64) -> anyhow::Result<Vec<ActiveF
     });
     reading.await?;
     if let Some(file) = active.iter().find(|file| file.has_deletion_vector) {
-        bail!(
-            "rows of {} of the table at {} are marked as deleted elsewhere, which is not understood here: let the engine \
-             that did it rewrite the file first (Spark: REORG TABLE … APPLY (PURGE))",
-            file.path,
-            store.location()
-        );
+        return Err(Invariant::new(
+            format!(
+                "rows of {} of the table at {} are marked as deleted elsewhere, which is not understood here",
+                file.path,
+                store.location()
+            ),
+            "let the engine that did it rewrite the file first (Spark: REORG TABLE … APPLY (PURGE))",
+        )
+        .into());
     }
     active.sort_by(|a, b| (&a.partition_values, &a.path).cmp(&(&b.partition_values, &b.path)));
     Ok(active)

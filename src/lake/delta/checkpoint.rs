@@ -46,6 +46,15 @@ pub(super) async fn read(
     Ok(checkpoint)
 }
 
+/// Do all parts have a footer that can be read?
+pub(super) async fn check_parts(objects: &Arc<dyn ObjectStore>, parts: &[Path]) -> anyhow::Result<()> {
+    for part in parts {
+        let read = footer(objects, part).await;
+        read.with_context(|| format!("read checkpoint file {part}"))?;
+    }
+    Ok(())
+}
+
 async fn read_part(
     objects: &Arc<dyn ObjectStore>,
     path: &Path,

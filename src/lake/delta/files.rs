@@ -3,8 +3,10 @@
 //! Owns: the replay of `add` and `remove`. Commits are read from the newest to the oldest, then the checkpoint behind
 //! them: the first word on a file is the last one spoken. What is remembered are the files named since the checkpoint, so
 //! memory does not grow with the table.
-//! Does not own: what is done with them (`maintenance`, `status`). Paths are as the log has them: only so does a `remove`
-//! name the same file as its `add`.
+//! Does not own: what is done with them (`maintenance`, `rebuild`).
+//!
+//! A path is a URI reference, and writers spell the same one differently (`Île`, `%C3%8Ele`): two that decode to the same
+//! name are the same file. An answer carries the spelling of the log, which is the one our own `remove` repeats.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +15,7 @@ use arrow::array::{Array as _, RecordBatch, StructArray};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::checkpoint::{group, long, pairs, read_columns, text, valid};
+use super::checkpoint::{check_parts, group, long, pairs, read_columns, text, valid};
 use super::load::{Listing, last_checkpoint, read_object};
 use super::names::commit_path;
 use crate::error::{Invariant, SinkError};
@@ -92,18 +94,24 @@ impl DeletionVector {
     }
 }
 
-/// A file counts once per deletion vector it is seen through.
+/// A file, by its decoded path, counts once per deletion vector it is seen through.
 type Key = (String, Option<String>);
+
+/// The path that all spellings of it decode to. What does not decode is nobody's but itself.
+pub fn decoded(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8();
+    decoded.map_or_else(|_| path.to_owned(), |decoded| decoded.into_owned())
+}
 
 /// Shows `visit` every file that the log of the table at `version` names, each once, in no order.
 pub async fn visit(store: &Store, version: u64, mut visit: impl FnMut(FileState)) -> Result<(), SinkError> {
     let mut listing = Listing::read(store, last_checkpoint(store).await?).await?;
-    let usable = |listing: &Listing| listing.complete_checkpoints().find(|checkpoint| *checkpoint <= version);
-    if usable(&listing).is_none() {
-        // The hint leads past the version, or to nothing.
+    let mut checkpoint = readable(store, &listing, version).await;
+    if checkpoint.is_none() {
+        // The hint leads past the version, to nothing, or to a checkpoint that cannot be read.
         listing = Listing::read(store, None).await?;
+        checkpoint = readable(store, &listing, version).await;
     }
-    let checkpoint = usable(&listing);
     let mut seen: HashSet<Key> = HashSet::new();
     let first = checkpoint.map_or(0, |checkpoint| checkpoint + 1);
     for commit in (first..=version).rev() {
@@ -132,6 +140,25 @@ pub async fn visit(store: &Store, version: u64, mut visit: impl FnMut(FileState)
     Ok(())
 }
 
+/// The newest complete checkpoint of at most that version whose parts have readable ends. An unreadable one is passed over:
+/// the commits before it say the same.
+async fn readable(store: &Store, listing: &Listing, version: u64) -> Option<u64> {
+    for checkpoint in listing
+        .complete_checkpoints()
+        .filter(|checkpoint| *checkpoint <= version)
+    {
+        match check_parts(store.objects(), &listing.parts(checkpoint)).await {
+            Ok(()) => return Some(checkpoint),
+            Err(error) => tracing::warn!(
+                checkpoint,
+                error = format!("{error:#}"),
+                "checkpoint is unreadable and not used"
+            ),
+        }
+    }
+    None
+}
+
 fn states(bytes: &[u8]) -> serde_json::Result<Vec<(Key, FileState)>> {
     let mut states = Vec::new();
     for line in bytes
@@ -148,7 +175,7 @@ fn states(bytes: &[u8]) -> serde_json::Result<Vec<(Key, FileState)>> {
                 modified: add.modification_time,
                 has_deletion_vector: vector.is_some(),
             };
-            states.push(((add.path, vector), FileState::Active(file)));
+            states.push(((decoded(&add.path), vector), FileState::Active(file)));
         }
         if let Some(remove) = line.remove {
             let vector = remove.deletion_vector.map(|vector| vector.id());
@@ -156,7 +183,7 @@ fn states(bytes: &[u8]) -> serde_json::Result<Vec<(Key, FileState)>> {
                 path: remove.path.clone(),
                 at: remove.deletion_timestamp,
             };
-            states.push(((remove.path, vector), state));
+            states.push(((decoded(&remove.path), vector), state));
         }
     }
     Ok(states)
@@ -187,7 +214,7 @@ fn of_checkpoint(batch: &RecordBatch, mut take: impl FnMut(Key, FileState)) -> a
                 modified: long(adds, "modificationTime", row).unwrap_or_default(),
                 has_deletion_vector: vector.is_some(),
             };
-            take((path, vector), FileState::Active(file));
+            take((decoded(&path), vector), FileState::Active(file));
         }
     }
     if let Some(removes) = group(batch, "remove") {
@@ -197,7 +224,7 @@ fn of_checkpoint(batch: &RecordBatch, mut take: impl FnMut(Key, FileState)) -> a
                 path: path.clone(),
                 at: long(removes, "deletionTimestamp", row),
             };
-            take((path, vector_of(removes, row)), state);
+            take((decoded(&path), vector_of(removes, row)), state);
         }
     }
     Ok(())

@@ -56,7 +56,8 @@ impl LogTail {
         if !listing.commits.contains(&0) && listing.newest_checkpoint().is_none() {
             return Ok(None);
         }
-        Self::load_from(store, app_ids, &listing).await
+        let tail = Self::load_from(store, app_ids, &listing).await?;
+        Ok(tail.filter(|tail| tail.version == version))
     }
 
     /// Takes in all commits after `self.version`; how many there were.

@@ -54,6 +54,15 @@ pub struct ForeignChanges {
     pub appended: u64,
 }
 
+impl ForeignChanges {
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            changed: self.changed.saturating_sub(earlier.changed),
+            appended: self.appended.saturating_sub(earlier.appended),
+        }
+    }
+}
+
 /// What one foreign commit means for our rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Foreign {

@@ -16,6 +16,7 @@ pub mod load;
 pub mod log;
 pub mod loss;
 pub mod names;
+pub mod retention;
 pub mod spec;
 
 #[cfg(test)]
@@ -41,9 +42,10 @@ use crate::event_time::EventTimes;
 use crate::failpoint;
 use crate::offsets::{Epoch, Offset, Partition, TopicId};
 use crate::schema::evolution::Fit;
+use crate::telemetry;
 
-/// `delta.deletedFileRetentionDuration` where a table does not say otherwise.
-const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A wait that is safe with any retention that makes sense; for tables whose own is not understood.
+const CAUTIOUS_WAIT: Duration = Duration::from_secs(3600);
 
 pub struct Table {
     store: Store,
@@ -75,7 +77,9 @@ impl Table {
 
     /// Reads the log to its end, and checks what has been done to the table since; is our declaration in force?
     pub async fn refresh(&mut self) -> Result<Fit, SinkError> {
+        let before = self.log.foreign;
         self.log.refresh(&self.store).await?;
+        telemetry::foreign_commits(&self.spec.stream, self.log.foreign.since(before));
         self.check()
     }
 
@@ -123,7 +127,7 @@ impl Table {
 
     /// How long a file may lie uncommitted before another program's VACUUM could have taken it.
     pub fn safe_wait(&self) -> Duration {
-        safe_retention(&self.log) / 4
+        retention::file_retention(&self.log).map_or(CAUTIOUS_WAIT, |retention| retention / 4)
     }
 
     /// The first of these files that is not there.
@@ -215,31 +219,4 @@ async fn create(store: &Store, spec: &TableSpec, app_ids: &AppIds) -> Result<Log
             store.location()
         ))),
     }
-}
-
-/// How long the table promises to keep files that its newest version does not need.
-pub fn safe_retention(log: &LogTail) -> Duration {
-    let configured = log.metadata.configuration.get("delta.deletedFileRetentionDuration");
-    let retention = configured.and_then(Option::as_deref).and_then(parse_interval);
-    retention.unwrap_or(DEFAULT_RETENTION)
-}
-
-/// `interval 30 days` and the like; `None` for what is not understood.
-pub fn parse_interval(text: &str) -> Option<Duration> {
-    let mut words = text
-        .split_whitespace()
-        .filter(|word| !word.eq_ignore_ascii_case("interval"));
-    let (count, unit) = (words.next()?.parse::<u64>().ok()?, words.next()?.to_ascii_lowercase());
-    let seconds = match unit.trim_end_matches('s') {
-        "second" => 1,
-        "minute" => 60,
-        "hour" => 3600,
-        "day" => 24 * 3600,
-        "week" => 7 * 24 * 3600,
-        _ => return None,
-    };
-    words
-        .next()
-        .is_none()
-        .then(|| Duration::from_secs(count.saturating_mul(seconds)))
 }

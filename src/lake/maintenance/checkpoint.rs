@@ -20,12 +20,8 @@ use object_store::path::Path;
 use crate::error::SinkError;
 use crate::lake::delta::library;
 use crate::lake::delta::load::last_checkpoint;
-use crate::lake::delta::log::LogTail;
 use crate::lake::delta::names::{LOG, LogFile};
-use crate::lake::store::Store;
-
-/// `delta.logRetentionDuration` where a table does not say otherwise.
-pub const DEFAULT_LOG_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+use crate::lake::store::{Store, is_temporary};
 
 /// A temporary file so old belongs to a writer that is no more.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
@@ -45,8 +41,13 @@ pub async fn write(store: &Store, version: u64) -> anyhow::Result<()> {
     writing.await.with_context(named)
 }
 
-/// Removes log files that only versions older than `retention` need; how many.
-pub async fn clean(store: &Store, retention: Duration, now: DateTime<Utc>) -> anyhow::Result<u64> {
+/// Removes log files that only versions older than `retention` need, by the store's clock; how many.
+pub async fn clean(store: &Store, retention: Duration) -> anyhow::Result<u64> {
+    clean_at(store, retention, store.clock().await?).await
+}
+
+/// As it would be at that time.
+pub(super) async fn clean_at(store: &Store, retention: Duration, now: DateTime<Utc>) -> anyhow::Result<u64> {
     let prefix = Path::from(LOG);
     let objects: Vec<_> = store
         .objects()
@@ -73,10 +74,7 @@ pub async fn clean(store: &Store, retention: Duration, now: DateTime<Utc>) -> an
         let behind = version_of(object)
             .zip(kept_from)
             .is_some_and(|((version, _), first)| version < first);
-        let left = object
-            .location
-            .filename()
-            .is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"));
+        let left = object.location.filename().is_some_and(is_temporary);
         behind && age(object) >= retention || left && age(object) >= LEFT_BEHIND
     });
     let old: Vec<_> = old.map(|object| Ok(object.location.clone())).collect();
@@ -93,19 +91,4 @@ pub async fn clean(store: &Store, retention: Duration, now: DateTime<Utc>) -> an
         }
     }
     Ok(count)
-}
-
-/// The table's own wish, else the usual one; `None` where it wants its log kept for ever.
-pub fn log_retention(table: &LogTail) -> Option<Duration> {
-    let property = |name: &str| table.metadata.configuration.get(name).cloned().flatten();
-    if property("delta.enableExpiredLogCleanup").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
-        return None;
-    }
-    let configured = property("delta.logRetentionDuration");
-    Some(
-        configured
-            .as_deref()
-            .and_then(crate::lake::delta::parse_interval)
-            .unwrap_or(DEFAULT_LOG_RETENTION),
-    )
 }

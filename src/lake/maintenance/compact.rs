@@ -28,9 +28,9 @@ use serde_json::json;
 use super::plan::Bin;
 use crate::error::SinkError;
 use crate::failpoint;
-use crate::lake::delta::actions::{Add, OwnCommit};
+use crate::lake::delta::actions::{Add, Commit, OwnCommit};
 use crate::lake::delta::commit::{OPTIMIZE, commit_info, put_if_absent};
-use crate::lake::delta::files::object_path;
+use crate::lake::delta::files::{decoded, object_path};
 use crate::lake::delta::load::read_object;
 use crate::lake::delta::log::LogTail;
 use crate::lake::delta::names::commit_path;
@@ -42,7 +42,7 @@ use crate::lake::store::Store;
 
 /// Rows read at a time.
 const BATCH_ROWS: usize = 16 * 1024;
-/// Other commits that may come first before the bin is left for the next turn.
+/// Other commits that may come first before the bin is left for the next turn: whoever is so busy needs the log more.
 const MAX_RACES: usize = 100;
 
 /// What became of a bin.
@@ -50,7 +50,7 @@ const MAX_RACES: usize = 100;
 pub enum Outcome {
     /// In this version, as a file of this size.
     Done { version: u64, bytes: u64 },
-    /// Somebody else removed one of its files, or changed the table's columns.
+    /// Somebody else removed one of its files, changed the table's columns, or committed all the time.
     Overtaken,
 }
 
@@ -148,7 +148,7 @@ async fn encode(
 /// Commits `add` in place of the bin's files; the version, or `None` where somebody else was first.
 async fn exchange(store: &Store, planned: u64, bin: &Bin, add: &Add) -> Result<Option<u64>, SinkError> {
     let id = uuid::Uuid::new_v4().to_string();
-    let ours: HashSet<&str> = bin.files.iter().map(|file| file.path.as_str()).collect();
+    let ours: HashSet<String> = bin.files.iter().map(|file| decoded(&file.path)).collect();
     let body = body(bin, add, &id)
         .context("write a commit as JSON")
         .map_err(SinkError::Infrastructure)?;
@@ -157,6 +157,8 @@ async fn exchange(store: &Store, planned: u64, bin: &Bin, add: &Add) -> Result<O
     for _ in 0..MAX_RACES {
         while let Some(bytes) = read_object(store, &commit_path(version + 1)).await? {
             version += 1;
+            // Never behind a torn one: it may have to be taken away.
+            Commit::parse(version, store.location(), &bytes)?;
             match read_of(&bytes, &id, &ours) {
                 Meaning::Ours => return Ok(Some(version)),
                 Meaning::Conflict => return Ok(None),
@@ -190,8 +192,8 @@ enum Meaning {
     Harmless,
 }
 
-/// What somebody's commit means for our exchange. One that cannot be read is no one to overtake.
-fn read_of(bytes: &[u8], id: &str, files: &HashSet<&str>) -> Meaning {
+/// What somebody's commit means for our exchange. One whose actions we cannot read may mean anything.
+fn read_of(bytes: &[u8], id: &str, files: &HashSet<String>) -> Meaning {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Line {
@@ -222,7 +224,7 @@ fn read_of(bytes: &[u8], id: &str, files: &HashSet<&str>) -> Meaning {
         {
             return Meaning::Ours;
         }
-        let removes_ours = line.remove.is_some_and(|remove| files.contains(remove.path.as_str()));
+        let removes_ours = line.remove.is_some_and(|remove| files.contains(&decoded(&remove.path)));
         if removes_ours || line.meta_data.is_some() || line.protocol.is_some() {
             return Meaning::Conflict;
         }

@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod compact;
 pub mod history;
 pub mod plan;
+pub mod table;
 pub mod vacuum;
 
 #[cfg(test)]

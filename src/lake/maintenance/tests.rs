@@ -304,7 +304,7 @@ async fn a_checkpoint_leaves_the_same_files_and_the_log_behind_it_may_go() {
 
     let retention = 30 * DAY;
     let clean = async |now| {
-        checkpoint::clean(fixture.store(), retention, now)
+        checkpoint::clean_at(fixture.store(), retention, now)
             .await
             .expect("cleans")
     };
@@ -336,7 +336,7 @@ async fn a_vacuum_deletes_what_was_removed_long_ago_and_what_nobody_ever_named()
     }
     let log = fixture.log().await;
     let vacuum = async |now, delete| {
-        let done = vacuum::vacuum(fixture.store(), &log, 7 * DAY, now, delete, |_| {}).await;
+        let done = vacuum::vacuum_at(fixture.store(), &log, 7 * DAY, now, delete, |_| {}).await;
         done.expect("vacuums")
     };
     let now = vacuum(Utc::now(), true).await;

@@ -3,7 +3,7 @@
 //! Owns: the choice. A file goes only if all of this holds:
 //!
 //! - it is named like a data file of a Delta table (`part-….parquet`), or is a temporary file of ours;
-//! - it is older than the retention, by the store's own clock: what is being written is never touched;
+//! - it is older than the retention, by the clock of the store that dates it: what is being written is never touched;
 //! - the log does not name it, or a commit older than the retention took it out.
 //!
 //! Everything else is left and, where its name is strange, counted. Of the files the log names a hash each is held.
@@ -12,17 +12,18 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::error::Invariant;
 use crate::lake::delta::files::{self, FileState, object_path};
 use crate::lake::delta::log::LogTail;
 use crate::lake::delta::names::LOG;
-use crate::lake::store::Store;
+use crate::lake::store::{Store, is_temporary};
 
 /// Files deleted between two calls of `progress`.
 const CHUNK: usize = 1000;
@@ -41,8 +42,20 @@ pub struct Vacuumed {
     pub examples: Vec<String>,
 }
 
-/// Vacuums the table as it is at `table`'s version. `delete`: else it only looks.
+/// Vacuums the table as it is at `table`'s version. `retention`: not above the table's own, by which checkpoints forget
+/// files. `delete`: else it only looks.
 pub async fn vacuum(
+    store: &Store,
+    table: &LogTail,
+    retention: Duration,
+    delete: bool,
+    progress: impl FnMut(&Vacuumed),
+) -> anyhow::Result<Vacuumed> {
+    vacuum_at(store, table, retention, store.clock().await?, delete, progress).await
+}
+
+/// As it would be at that time.
+pub(super) async fn vacuum_at(
     store: &Store,
     table: &LogTail,
     retention: Duration,
@@ -69,7 +82,11 @@ pub async fn vacuum(
     reading.await?;
     if let Some(error) = strange {
         // A file of another place (a shallow clone) or a name we misread: nothing is certain then.
-        bail!("the log names a file that is none of the table's directory ({error:#}): nothing was deleted");
+        return Err(Invariant::new(
+            format!("the log names a file that is none of the table's directory ({error:#}): nothing was deleted"),
+            "a shallow clone is vacuumed by the engine that made it",
+        )
+        .into());
     }
     let mut done = Vacuumed::default();
     let mut chunk: Vec<ObjectMeta> = Vec::new();
@@ -113,7 +130,7 @@ enum Kind {
 fn judge(object: &ObjectMeta, retention: Duration, now: DateTime<Utc>) -> Kind {
     let name = object.location.filename().unwrap_or_default();
     let data = name.starts_with("part-") && name.ends_with(".parquet");
-    let temporary = name.starts_with(".part-") && name.ends_with(".tmp");
+    let temporary = name.starts_with(".part-") && is_temporary(name);
     let hidden = (object.location.parts()).any(|part| {
         let part = part.as_ref();
         // A partition column may begin so.
@@ -176,6 +193,8 @@ mod tests {
             ("date=2026-01-01/part-1.zstd.parquet", 8 * day, Kind::Old),
             ("date=2026-01-01/part-1.zstd.parquet", 6 * day, Kind::Young),
             ("date=2026-01-01/.part-1.parquet.0a1b.tmp", 8 * day, Kind::Old),
+            ("date=2026-01-01/.part-1.parquet.tmp.2", 8 * day, Kind::Old),
+            ("date=2026-01-01/.part-1.parquet.tmp.old", 8 * day, Kind::Unknown),
             ("_p=1/part-1.parquet", 8 * day, Kind::Old),
             ("date=2026-01-01/data.parquet", 8 * day, Kind::Unknown),
             ("README.md", 8 * day, Kind::Unknown),
