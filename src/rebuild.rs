@@ -6,7 +6,7 @@
 //! It may begin where nothing would be lost: what MongoDB holds beyond the lake must still be in Kafka. Instances that run
 //! meanwhile are held, and go on by themselves when it is done.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits, Invariant};
-use crate::kafka::admin::{describe_topic, watermarks};
+use crate::kafka::admin::{TopicDescription, Watermarks, describe_topic, watermarks};
 use crate::lake::delta::evolution::former_schemas;
 use crate::lake::delta::files::ActiveFile;
 use crate::lake::delta::log::LogTail;
@@ -28,12 +28,12 @@ use crate::lake::delta::names::{AppIds, Entry};
 use crate::lake::delta::spec::{SCHEMA, TableSpec};
 use crate::lake::rows::{Place, Rows, files_of};
 use crate::lake::store::Store;
-use crate::offsets::{Epoch, TopicId};
+use crate::offsets::{Epoch, OffsetRange, Partition, TopicId};
 use crate::output;
 use crate::run::select;
 use crate::schema::evolution::Fit;
 use crate::sink::mongo::deployment::Server;
-use crate::sink::mongo::rebuild::{self, Portion, Present, Rebuild, Source};
+use crate::sink::mongo::rebuild::{self, Portion, Present, Reads, Rebuild, RebuildDocument, Source, Standing};
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,6 +115,19 @@ struct Summary {
 }
 
 impl Summary {
+    fn of(stream: &StreamConfig, table: &SourceTable, unfinished: Option<&RebuildDocument>, dry_run: bool) -> Self {
+        Self {
+            stream: stream.name.clone(),
+            version: table.source.version,
+            files: table.files.len(),
+            bytes: table.files.iter().map(|file| file.size).sum(),
+            rows: 0,
+            resumed_at: unfinished.map_or(0, |unfinished| unfinished.rows.cast_unsigned()),
+            seconds: 0.0,
+            dry_run,
+        }
+    }
+
     fn text(&self) -> String {
         let what = format!(
             "{}: version {} of the table, {} files ({})",
@@ -145,53 +158,62 @@ impl Summary {
 async fn rebuild_stream(config: &Config, stream: &StreamConfig, args: &MongoArgs) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let deployment = Server::connect(&config.job, stream).await?;
-    let present = rebuild::look(&deployment, &config.job, stream).await?;
+    let present = rebuild::look(&deployment, &config.job, stream, args.restart).await?;
     let unfinished = present.unfinished.clone().filter(|_| !args.restart);
-    let table = SourceTable::open(
-        config,
-        stream,
-        unfinished.as_ref().map(|u| (u.table.as_str(), u.table_version)),
-    )
-    .await?;
-    let bytes: u64 = table.files.iter().map(|file| file.size).sum();
-    let mut summary = Summary {
-        stream: stream.name.clone(),
-        version: table.source.version,
-        files: table.files.len(),
-        bytes,
-        rows: 0,
-        resumed_at: unfinished.as_ref().map_or(0, |u| u.rows.cast_unsigned()),
-        seconds: 0.0,
-        dry_run: args.dry_run,
-    };
-    if unfinished.is_none() {
-        refuse_loss(config, stream, &present, &table.source).await?;
-        let foreign = rebuild::foreign(&deployment, stream, &present).await?;
-        if !foreign.is_empty() && !args.force {
-            return Err(Invariant::new(
-                format!(
-                    "nothing says that the documents in {} are of stream {}: a rebuild would drop them",
-                    foreign.join(", "),
-                    stream.name
-                ),
-                "move them away; or, if they are this stream's, repeat the command with --force",
-            )
-            .into());
-        }
+    let reads = unfinished.as_ref().and_then(|unfinished| unfinished.reads.as_ref());
+    let table = SourceTable::open(config, stream, reads).await?;
+    let mut summary = Summary::of(stream, &table, unfinished.as_ref(), args.dry_run);
+    if reads.is_none() {
+        // For a first look: what may still move is looked at again once it stands still.
+        refuse_loss(config, stream, &present.progress, &table.source).await?;
+        refuse_foreign(&deployment, stream, &present, args.force).await?;
     }
     if args.dry_run {
         return Ok(summary);
     }
     let mut rebuild = match unfinished {
-        Some(document) => Rebuild::resume(deployment, &config.job, stream, document),
-        None => Rebuild::begin(deployment, &config.job, stream, &present, &table.source).await?,
+        Some(document) => Rebuild::resume(deployment, &config.job, stream, document).await?,
+        None => Rebuild::begin(deployment, &config.job, stream, &present).await?,
     };
+    if rebuild.document().reads.is_none() {
+        let standing = rebuild.standing().await?;
+        if let Err(refusal) = refuse_loss(config, stream, &standing, &table.source).await {
+            let called_off = rebuild.call_off().await;
+            return Err(match called_off {
+                Ok(true) => refusal,
+                Ok(false) => refusal.context("an unfinished rebuild cannot go on"),
+                Err(error) => refusal.context(format!("and the stream could not be let go on: {error}")),
+            });
+        }
+        rebuild.accept(&table.source).await?;
+    }
     rebuild.clear().await?;
     fill(&mut rebuild, stream, &table).await?;
     rebuild.publish().await?;
     summary.rows = rebuild.document().rows.cast_unsigned();
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
+}
+
+async fn refuse_foreign(
+    deployment: &Server,
+    stream: &StreamConfig,
+    present: &Present,
+    force: bool,
+) -> anyhow::Result<()> {
+    let foreign = rebuild::foreign(deployment, stream, present).await?;
+    if foreign.is_empty() || force {
+        return Ok(());
+    }
+    Err(Invariant::new(
+        format!(
+            "nothing says that the documents in {} are of stream {}: a rebuild would drop them",
+            foreign.join(", "),
+            stream.name
+        ),
+        "move them away; or, if they are this stream's, repeat the command with --force",
+    )
+    .into())
 }
 
 /// The version of the lake's table that is read.
@@ -203,7 +225,7 @@ struct SourceTable {
 
 impl SourceTable {
     /// The newest version, or the one that an unfinished rebuild has begun with.
-    async fn open(config: &Config, stream: &StreamConfig, begun: Option<(&str, i64)>) -> anyhow::Result<Self> {
+    async fn open(config: &Config, stream: &StreamConfig, begun: Option<&Reads>) -> anyhow::Result<Self> {
         let lake = &stream.lake;
         let none = || {
             let message = format!("stream {} has no table in the lake at {}", stream.name, lake.root);
@@ -230,7 +252,7 @@ impl SourceTable {
         }
         let log = match begun {
             None => log,
-            Some((table, version)) => {
+            Some(Reads { table, version, .. }) => {
                 let changed = || {
                     Invariant::new(
                         format!(
@@ -240,7 +262,7 @@ impl SourceTable {
                         "start over with --restart",
                     )
                 };
-                if log.metadata.id != table {
+                if log.metadata.id != *table {
                     return Err(changed().into());
                 }
                 let then = LogTail::load_at(&store, &app_ids, version.cast_unsigned()).await?;
@@ -311,11 +333,14 @@ fn source(log: &LogTail, location: &str) -> anyhow::Result<Source> {
 }
 
 /// What MongoDB holds beyond the lake has to be read from Kafka again.
-async fn refuse_loss(config: &Config, stream: &StreamConfig, present: &Present, source: &Source) -> anyhow::Result<()> {
-    if present
-        .topic_id()
-        .is_some_and(|theirs| source.topic_id.is_known() && *theirs != source.topic_id)
-    {
+async fn refuse_loss(
+    config: &Config,
+    stream: &StreamConfig,
+    standing: &Standing,
+    source: &Source,
+) -> anyhow::Result<()> {
+    let is_other = |theirs: &TopicId| source.topic_id.is_known() && *theirs != source.topic_id;
+    if standing.topic_id().is_some_and(is_other) {
         return Err(Invariant::new(
             format!(
                 "mongodb's side of stream {} counts offsets of another topic than the lake's",
@@ -325,7 +350,7 @@ async fn refuse_loss(config: &Config, stream: &StreamConfig, present: &Present, 
         )
         .into());
     }
-    let beyond: Vec<_> = present.beyond(source).collect();
+    let beyond = standing.beyond(source);
     if beyond.is_empty() {
         return Ok(());
     }
@@ -333,20 +358,16 @@ async fn refuse_loss(config: &Config, stream: &StreamConfig, present: &Present, 
     let topic = describe_topic(&config.kafka, &stream.topic, KAFKA_TIMEOUT)
         .await
         .with_context(why)?;
-    let partitions: Vec<_> = beyond.iter().map(|(partition, ..)| *partition).collect();
-    let same = |topic: &&crate::kafka::admin::TopicDescription| {
-        !topic.id.is_known() || !source.topic_id.is_known() || topic.id == source.topic_id
-    };
-    let lows = match topic.as_ref().filter(same) {
+    let partitions: Vec<_> = beyond.keys().copied().collect();
+    let same =
+        |topic: &&TopicDescription| !topic.id.is_known() || !source.topic_id.is_known() || topic.id == source.topic_id;
+    let log = match topic.as_ref().filter(same) {
         Some(_) => watermarks(&config.kafka, &stream.topic, &partitions, KAFKA_TIMEOUT)
             .await
             .with_context(why)?,
-        None => Default::default(),
+        None => BTreeMap::new(),
     };
-    let lost: Vec<String> = (beyond.iter())
-        .filter(|(partition, from, _)| lows.get(partition).is_none_or(|log| log.low > *from))
-        .map(|(partition, from, to)| format!("[{from}, {to}) of partition {partition}"))
-        .collect();
+    let lost = not_in_kafka(&beyond, &log);
     if lost.is_empty() {
         return Ok(());
     }
@@ -361,6 +382,30 @@ async fn refuse_loss(config: &Config, stream: &StreamConfig, present: &Present, 
     .into())
 }
 
+/// Of these offsets, those that the log has no longer, or not yet again: it may begin after them, or end before them.
+fn not_in_kafka(wanted: &BTreeMap<Partition, OffsetRange>, log: &BTreeMap<Partition, Watermarks>) -> Vec<String> {
+    let of_partition = |(partition, range): (&Partition, &OffsetRange)| -> Vec<String> {
+        let missing = match log.get(partition) {
+            None => vec![*range],
+            Some(ends) => vec![
+                OffsetRange {
+                    start: range.start,
+                    end: ends.low.min(range.end),
+                },
+                OffsetRange {
+                    start: ends.high.max(ends.low).max(range.start),
+                    end: range.end,
+                },
+            ],
+        };
+        let missing = missing.into_iter().filter(|missing| !missing.is_empty());
+        missing
+            .map(|missing| format!("{missing} of partition {partition}"))
+            .collect()
+    };
+    wanted.iter().flat_map(of_partition).collect()
+}
+
 /// Stores all rows from where the rebuild is, portion by portion.
 async fn fill(rebuild: &mut Rebuild<Server>, stream: &StreamConfig, table: &SourceTable) -> anyhow::Result<()> {
     let bar = bar(&stream.name, table);
@@ -371,6 +416,8 @@ async fn fill(rebuild: &mut Rebuild<Server>, stream: &StreamConfig, table: &Sour
         rebuild.document().place,
     );
     let mut waiting = Waiting::default();
+    // Files that the bar counts.
+    let mut shown = 0;
     loop {
         while waiting.rows < rebuild.portion_rows() {
             match rows.next().await? {
@@ -392,13 +439,9 @@ async fn fill(rebuild: &mut Rebuild<Server>, stream: &StreamConfig, table: &Sour
                 }
             }
         }
-        let done = usize::try_from(rebuild.document().place.file)?;
-        bar.set_position(
-            table.files[..done.min(table.files.len())]
-                .iter()
-                .map(|file| file.size)
-                .sum(),
-        );
+        let done = usize::try_from(rebuild.document().place.file)?.min(table.files.len());
+        bar.inc(table.files[shown..done].iter().map(|file| file.size).sum());
+        shown = done;
         bar.set_message(format!(
             "{} documents",
             HumanCount(rebuild.document().rows.cast_unsigned())
@@ -496,6 +539,32 @@ mod tests {
             .iter()
             .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec())
             .collect()
+    }
+
+    #[test]
+    fn what_the_log_no_longer_has_or_ends_before_is_named() {
+        let wanted = BTreeMap::from([
+            (Partition(0), OffsetRange::new(10, 20)),
+            (Partition(1), OffsetRange::new(5, 6)),
+        ]);
+        let log = |low, high| {
+            BTreeMap::from([
+                (Partition(0), Watermarks { low, high }),
+                (Partition(1), Watermarks { low: 0, high: 6 }),
+            ])
+        };
+        assert!(not_in_kafka(&wanted, &log(10, 20)).is_empty());
+        assert_eq!(not_in_kafka(&wanted, &log(12, 20)), ["[10, 12) of partition 0"]);
+        assert_eq!(not_in_kafka(&wanted, &log(0, 15)), ["[15, 20) of partition 0"]);
+        assert_eq!(
+            not_in_kafka(&wanted, &log(12, 15)),
+            ["[10, 12) of partition 0", "[15, 20) of partition 0"]
+        );
+        assert_eq!(not_in_kafka(&wanted, &log(30, 40)), ["[10, 20) of partition 0"]);
+        assert_eq!(
+            not_in_kafka(&wanted, &BTreeMap::new()),
+            ["[10, 20) of partition 0", "[5, 6) of partition 1"]
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::topics;
 #[cfg(feature = "failpoints")]
 pub const FAILPOINTS: &[&str] = &[
     "mongo.rebuild.begin",
+    "mongo.rebuild.accept",
     "mongo.rebuild.clear",
     "mongo.rebuild.cleared",
     "mongo.rebuild.inserted",
@@ -149,45 +150,27 @@ fn a_running_job_waits_for_the_rebuild_and_goes_on() {
     job.verify();
 }
 
+/// 300 more sales of partition 0, up to `end`, in MongoDB and not in the lake.
+fn mongodb_ahead(job: &Job, end: i64) {
+    job.produce("sales", 300, &[]);
+    let late = ["--set", "lake.commit_interval=1h", "--set", "lake.idle_interval=1h"];
+    let _run = job.spawn("ahead", &[late.as_slice(), &["run"]].concat(), &[]);
+    until("mongodb has them", || (next(job) == end).then_some(()));
+}
+
 #[test]
 fn what_mongodb_alone_holds_is_read_again_or_the_rebuild_refuses() {
     let job = Job::new("beyond", "");
     job.produce("sales", 1_000, &["--partitions", "1"]);
     job.produce("clicks", 10, &[]);
     job.run_once();
-    job.produce("sales", 300, &[]);
-    let ahead = job.spawn(
-        "ahead",
-        &[
-            "--set",
-            "lake.commit_interval=1h",
-            "--set",
-            "lake.idle_interval=1h",
-            "run",
-        ],
-        &[],
-    );
-    until("mongodb has them", || (next(&job) == 1_300).then_some(()));
-    drop(ahead);
+    mongodb_ahead(&job, 1_300);
     let done = rebuilt(&job, &["--stream", "sales"]);
     assert_eq!((done["streams"][0]["rows"].as_u64(), sales(&job)), (Some(1_000), 1_000));
     job.run_once();
     job.verify();
 
-    job.produce("sales", 300, &[]);
-    let ahead = job.spawn(
-        "ahead",
-        &[
-            "--set",
-            "lake.commit_interval=1h",
-            "--set",
-            "lake.idle_interval=1h",
-            "run",
-        ],
-        &[],
-    );
-    until("mongodb has them", || (next(&job) == 1_600).then_some(()));
-    drop(ahead);
+    mongodb_ahead(&job, 1_600);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&job.topic("sales"), 0, Offset::Offset(1_400))
         .unwrap();
@@ -200,11 +183,17 @@ fn what_mongodb_alone_holds_is_read_again_or_the_rebuild_refuses() {
     let refused = job.output(&[REBUILD, &["--stream", "sales"]].concat());
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     assert!(
-        text(&refused).contains("[1300, 1600) of partition 0"),
+        text(&refused).contains("[1300, 1400) of partition 0"),
         "{}",
         text(&refused)
     );
     assert_eq!(sales(&job), 1_600, "nothing was dropped");
+    let state = in_database(&job, |database| async move {
+        let progress = database.collection::<Document>("_affluent_progress");
+        let found = progress.find_one(doc! { "_id": "sales/0" }).await.unwrap().unwrap();
+        found.get_str("state").unwrap().to_owned()
+    });
+    assert_eq!(state, "ready", "nobody is kept from going on");
 }
 
 #[test]

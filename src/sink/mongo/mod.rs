@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use bson::{Bson, RawDocumentBuf, doc};
 
 use self::buckets::KnownBuckets;
 use self::buffer::{Buffer, Gap};
@@ -155,6 +156,28 @@ impl<D: Deployment> MongoSink<D> {
         recorded.map_err(|e| e.classify("record the topic id"))
     }
 
+    /// A rebuild that began between our look and our insert does not know what was inserted, and what it does know has a
+    /// higher generation by now: the new documents are taken back. One that begins from here on finds them.
+    async fn yield_to_rebuild(&self, begun: &[(Partition, ProgressDocument)]) -> Result<(), SinkError> {
+        let stored = self.read_known().await?;
+        let generation = begun.iter().map(|(_, document)| document.generation).max();
+        if !stored.values().any(|document| Some(document.generation) > generation) {
+            return Ok(());
+        }
+        let deletes = begun.iter().map(|(_, document)| {
+            let untouched = doc! { "_id": &document.id, "generation": document.generation, "next": document.next };
+            Bson::from(doc! { "q": untouched, "limit": 1 })
+        });
+        let command = doc! { "delete": PROGRESS_COLLECTION, "deletes": deletes.collect::<Vec<_>>() };
+        let command = RawDocumentBuf::try_from(&command).expect("plain values");
+        let deleted = self.deployment.run(command).await;
+        deleted.map_err(|e| e.classify("make way for a rebuild"))?;
+        Err(SinkError::Infrastructure(anyhow::anyhow!(
+            "a rebuild of stream {} in mongodb has begun: waiting for its end",
+            self.identity.stream
+        )))
+    }
+
     fn lost(
         &self,
         partition: Partition,
@@ -224,6 +247,7 @@ impl<D: Deployment> Sink for MongoSink<D> {
         failpoint!("mongo.adopt.after");
         match inserted {
             Ok(()) => {
+                self.yield_to_rebuild(&documents).await?;
                 self.known.extend(documents);
                 Ok(())
             }

@@ -13,6 +13,7 @@ use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 
 use super::error::{CallError, MAJORITY_TIMEOUT, call};
+use super::rebuild::Reads;
 use super::topology;
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
@@ -231,6 +232,25 @@ impl Identity {
             schema: self.declared.fingerprint.clone(),
             ..document.clone()
         }
+    }
+
+    /// May we go on with a rebuild that reads this?
+    pub(super) fn check_continued(&self, reads: &Reads) -> Result<(), SinkError> {
+        for (what, begun, declared) in [
+            ("fields", &reads.schema, &self.declared.fingerprint),
+            ("rollups", &reads.rollups, &self.rollups),
+        ] {
+            if begun != declared {
+                return stop(
+                    format!(
+                        "an unfinished rebuild of stream {} was begun with other {what}: `{begun}`, not `{declared}`",
+                        self.stream
+                    ),
+                    "finish it with the configuration that it was begun with, or start over with --restart",
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Is this document of a form we know, and of this ingestion?

@@ -4,15 +4,17 @@
 //! Owns: the order that keeps it safe:
 //!
 //! ```text
-//!  begin    one transaction: every progress document to the next generation, `rebuilding`, at the lake's offsets; the
-//!           rebuild's document written. From here on nobody else's commit goes through.
+//!  begin    one transaction: every progress document to the next generation and `rebuilding`; the rebuild's document
+//!           written. From here on nobody else's commit goes through, and progress stands still to be judged.
+//!  accept   one transaction: the progress documents take the lake's offsets     (or call off: everything as it was)
 //!  clear    the collections dropped and made anew, with the options and indexes they had
 //!  store    a portion of rows: documents inserted, then one transaction: place of the rebuild ▸ rollups
 //!  publish  one transaction: the rebuild's document deleted, the progress documents `ready`
 //! ```
 //!
-//! A second rebuild of the same stream meets the first one's place and gives up; what it dropped meanwhile is noticed by
-//! the collections' identities. Rollups are made by the same transactions as ever, only the place stands where progress
+//! Whoever goes on with an unfinished rebuild takes it over, by another id in its document: a process that still works on
+//! it finds itself overtaken at its next step, before it drops anything. Should a drop have been on its way already, the
+//! collections' identities tell. Rollups are made by the same transactions as ever, only the place stands where progress
 //! does, so that a portion counts once.
 //! Does not own: the look before it (`present`), what stays of a dropped collection (`kept`), reading the lake (`lake::rows`), whether it may begin at all, and what a person sees (`crate::rebuild`).
 
@@ -26,10 +28,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, serialize_to_bson};
 
-pub use self::document::RebuildDocument;
-use self::document::{Phase, REBUILD_COLLECTION, VERSION};
+pub use self::document::{Phase, Reads, RebuildDocument};
+use self::document::{REBUILD_COLLECTION, VERSION};
 use self::kept::{Kept, create};
-pub use self::present::{Present, foreign, look};
+pub use self::present::{Present, Standing, foreign, look};
 use super::buckets::KnownBuckets;
 use super::deployment::Deployment;
 use super::document::Encoder;
@@ -38,10 +40,10 @@ use super::insert::Inserter;
 use super::portion::PortionSize;
 use super::progress::{
     FormerSchema, Identity, PROGRESS_COLLECTION, PassedOver, ProgressDocument, State, VERSION as PROGRESS_VERSION,
-    stored_event_time,
+    by_partition, stored_event_time,
 };
 use super::statements::Statements;
-use super::transaction::{Outcome, Plan, Step};
+use super::transaction::{Outcome, Plan, Step, number};
 use crate::config::{MongoConfig, StreamConfig};
 use crate::error::{Invariant, SinkError};
 use crate::event_time::EventTimes;
@@ -96,8 +98,7 @@ pub struct Rebuild<D> {
 }
 
 impl<D: Deployment> Rebuild<D> {
-    /// Goes on with an unfinished one.
-    pub fn resume(deployment: D, job: &str, stream: &StreamConfig, document: RebuildDocument) -> Self {
+    fn on(deployment: D, job: &str, stream: &StreamConfig, document: RebuildDocument) -> Self {
         Self {
             deployment,
             config: stream.mongo.clone(),
@@ -110,24 +111,36 @@ impl<D: Deployment> Rebuild<D> {
         }
     }
 
-    /// Begins a new one, over an unfinished one if there is any.
-    pub async fn begin(
+    /// Takes an unfinished one over: whoever worked on it has lost it.
+    pub async fn resume(
         deployment: D,
         job: &str,
         stream: &StreamConfig,
-        present: &Present,
-        source: &Source,
+        document: RebuildDocument,
     ) -> Result<Self, SinkError> {
-        let of_progress = present.progress.values().map(|document| document.generation);
+        let mut rebuild = Self::on(deployment, job, stream, document);
+        if let Some(reads) = &rebuild.document.reads {
+            rebuild.identity.check_continued(reads)?;
+        }
+        let mut document = rebuild.document.clone();
+        document.id = uuid::Uuid::new_v4().to_string();
+        rebuild.replace(document).await?;
+        Ok(rebuild)
+    }
+
+    /// Begins a new one, over an unfinished one if there is any. From here on no commit of anybody else goes through.
+    pub async fn begin(deployment: D, job: &str, stream: &StreamConfig, present: &Present) -> Result<Self, SinkError> {
+        let of_progress = present.progress.0.values().map(|document| document.generation);
         let of_rebuild = present.unfinished.iter().map(|document| document.generation);
         let document = RebuildDocument {
             stream: stream.name.clone(),
             version: VERSION,
             id: uuid::Uuid::new_v4().to_string(),
             generation: of_progress.chain(of_rebuild).max().unwrap_or_default() + 1,
-            table: source.table.clone(),
-            table_version: source.version as i64,
-            phase: Phase::Clearing,
+            // Of one that is not understood nobody knows.
+            dropped: present.unreadable || present.unfinished.as_ref().is_some_and(|found| found.dropped),
+            reads: None,
+            phase: Phase::Judging,
             collections: match &present.unfinished {
                 // Of collections that it may have dropped already.
                 Some(unfinished) => unfinished.merged(&present.collections),
@@ -137,9 +150,14 @@ impl<D: Deployment> Rebuild<D> {
             rows: 0,
             started_at: DateTime::now(),
         };
-        let rebuild = Self::resume(deployment, job, stream, document);
-        rebuild.fence(present, source).await?;
+        let rebuild = Self::on(deployment, job, stream, document);
+        rebuild.fence(present).await?;
         Ok(rebuild)
+    }
+
+    /// What stands in MongoDB, now that nobody moves it.
+    pub async fn standing(&self) -> Result<Standing, SinkError> {
+        Ok(Standing(by_partition(self.read_progress().await?)))
     }
 
     pub fn document(&self) -> &RebuildDocument {
@@ -151,18 +169,85 @@ impl<D: Deployment> Rebuild<D> {
         self.portion.rows()
     }
 
-    /// From here on no commit of anybody else goes through.
-    async fn fence(&self, present: &Present, source: &Source) -> Result<(), SinkError> {
+    async fn fence(&self, present: &Present) -> Result<(), SinkError> {
         create(&self.deployment, REBUILD_COLLECTION, &Document::new()).await?;
         create(&self.deployment, PROGRESS_COLLECTION, &Document::new()).await?;
-        let changes = self.fencing(present, source);
+        let document = self.document_bson();
+        let id = &self.document.stream;
+        let replaced = match &present.unfinished {
+            Some(unfinished) => Some(doc! { "_id": id, "id": &unfinished.id }),
+            None => present.unreadable.then(|| doc! { "_id": id }),
+        };
+        let mut changes = vec![match replaced {
+            None => (doc! { "insert": REBUILD_COLLECTION, "documents": [document] }, 1),
+            Some(found) => {
+                let update = doc! { "q": found, "u": document };
+                (doc! { "update": REBUILD_COLLECTION, "updates": [update] }, 1)
+            }
+        }];
+        // Not compared with `next`: living owners move it all the time, until this goes through.
+        let raised = doc! { "$set": { "generation": self.document.generation, "state": "rebuilding" } };
+        let updates = present.progress.0.values().map(|before| {
+            let expected = doc! { "_id": &before.id, "job": &before.job, "generation": before.generation };
+            doc! { "q": expected, "u": raised.clone() }
+        });
+        changes.extend(updates_of(updates.collect()));
         failpoint!("mongo.rebuild.begin");
-        let id = &self.document.id;
-        self.make(&changes, async || {
-            let found = RebuildDocument::find(&self.deployment, &self.document.stream).await?;
-            Ok(found.is_some_and(|found| found.id == *id))
-        })
-        .await
+        self.make(&changes, async || Ok(self.find_ours().await?.is_some()))
+            .await
+    }
+
+    /// Nothing would be lost: the progress documents take the lake's offsets, and the collections may be dropped.
+    pub async fn accept(&mut self, source: &Source) -> Result<(), SinkError> {
+        let Standing(standing) = self.standing().await?;
+        let mut document = self.document.clone();
+        document.dropped = true;
+        document.phase = Phase::Clearing;
+        document.reads = Some(Reads {
+            table: source.table.clone(),
+            version: source.version as i64,
+            schema: self.identity.declared.fingerprint.clone(),
+            rollups: self.identity.rollups.clone(),
+        });
+        let mut updates = Vec::new();
+        let mut inserts: Vec<Bson> = Vec::new();
+        let all = standing.keys().chain(source.partitions.keys());
+        for partition in all.collect::<BTreeSet<_>>() {
+            let before = standing.get(partition);
+            let after = serialize_to_bson(&self.progress_of(*partition, before, source)).expect("plain values");
+            match before {
+                None => inserts.push(after),
+                // Also one that was begun meanwhile by an owner that had not seen the new generation.
+                Some(before) => {
+                    let expected = doc! { "_id": &before.id, "generation": before.generation, "next": before.next };
+                    updates.push(doc! { "q": expected, "u": after });
+                }
+            }
+        }
+        let mut changes = vec![self.replacing(&document)];
+        changes.extend(updates_of(updates));
+        if !inserts.is_empty() {
+            let count = inserts.len() as u64;
+            changes.push((doc! { "insert": PROGRESS_COLLECTION, "documents": inserts }, count));
+        }
+        failpoint!("mongo.rebuild.accept");
+        let is_made = async || {
+            let found = self.find_ours().await?;
+            Ok(found.is_some_and(|found| found.phase == Phase::Clearing))
+        };
+        self.make(&changes, is_made).await?;
+        self.document = document;
+        Ok(())
+    }
+
+    /// Before anything was dropped: the stream goes on as if nothing had been. Answers whether that was possible.
+    pub async fn call_off(self) -> Result<bool, SinkError> {
+        if self.document.dropped {
+            return Ok(false);
+        }
+        let changes = self.ending().await?;
+        self.make(&changes, async || self.is_published().await).await?;
+        Ok(true)
     }
 
     /// Runs a transaction until its outcome is known; `is_made` reads what became of it.
@@ -191,40 +276,6 @@ impl<D: Deployment> Rebuild<D> {
             pause *= 2;
         }
         Err(last.expect("every round that goes on leaves its error"))
-    }
-
-    fn fencing(&self, present: &Present, source: &Source) -> Vec<(Document, u64)> {
-        let mut updates: Vec<Bson> = Vec::new();
-        let mut inserts: Vec<Bson> = Vec::new();
-        let all = present.progress.keys().chain(source.partitions.keys());
-        for partition in all.collect::<BTreeSet<_>>() {
-            let before = present.progress.get(partition);
-            let after = self.progress_of(*partition, before, source);
-            match before {
-                None => inserts.push(serialize_to_bson(&after).expect("plain values")),
-                Some(before) => {
-                    let mut expected = before.fence();
-                    expected.insert("state", serialize_to_bson(&before.state).expect("plain values"));
-                    expected.insert("next", before.next);
-                    updates.push(doc! { "q": expected, "u": serialize_to_bson(&after).expect("plain values") }.into());
-                }
-            }
-        }
-        let document = serialize_to_bson(&self.document).expect("plain values");
-        let mut changes = vec![match &present.unfinished {
-            None => (doc! { "insert": REBUILD_COLLECTION, "documents": [document] }, 1),
-            Some(unfinished) => {
-                let update = doc! { "q": { "_id": &unfinished.stream, "id": &unfinished.id }, "u": document };
-                (doc! { "update": REBUILD_COLLECTION, "updates": [update] }, 1)
-            }
-        }];
-        for (name, array, statements) in [("update", "updates", updates), ("insert", "documents", inserts)] {
-            if !statements.is_empty() {
-                let count = statements.len() as u64;
-                changes.push((doc! { name: PROGRESS_COLLECTION, array: statements }, count));
-            }
-        }
-        changes
     }
 
     fn progress_of(
@@ -280,8 +331,10 @@ impl<D: Deployment> Rebuild<D> {
 
     /// Makes the stream's collections anew, unless that is done.
     pub async fn clear(&mut self) -> Result<(), SinkError> {
-        if self.document.phase == Phase::Filling {
-            return self.check_collections().await;
+        match self.document.phase {
+            Phase::Judging => return Err(self.overtaken()),
+            Phase::Clearing => {}
+            Phase::Filling => return self.check_collections().await,
         }
         failpoint!("mongo.rebuild.clear");
         let mut collections = self.document.collections.clone();
@@ -292,25 +345,44 @@ impl<D: Deployment> Rebuild<D> {
             }
         }
         for kept in &mut collections {
+            // Nobody else's work is dropped: whoever has taken over is seen here.
+            if self.find_ours().await?.is_none() {
+                return Err(self.overtaken());
+            }
             kept.make_anew(&self.deployment).await?;
         }
         failpoint!("mongo.rebuild.cleared");
         let mut document = self.document.clone();
         document.phase = Phase::Filling;
         document.collections = collections;
-        let update = doc! {
-            "q": { "_id": &document.stream, "id": &document.id, "phase": "clearing" },
-            "u": serialize_to_bson(&document).expect("plain values"),
-        };
-        let command = doc! {
-            "update": REBUILD_COLLECTION, "updates": [update], "writeConcern": { "w": "majority", "wtimeout": 20_000 },
-        };
-        let reply = written(&self.deployment, &command, "record that the collections are empty").await?;
-        if super::transaction::number(&reply, "n") != 1 {
+        self.replace(document).await
+    }
+
+    /// Writes the rebuild's document anew, where it is still ours.
+    async fn replace(&mut self, document: RebuildDocument) -> Result<(), SinkError> {
+        let (mut command, _) = self.replacing(&document);
+        command.insert("writeConcern", doc! { "w": "majority", "wtimeout": 20_000 });
+        let reply = written(&self.deployment, &command, "record how far the rebuild is").await?;
+        if number(&reply, "n") != 1 {
             return Err(self.overtaken());
         }
         self.document = document;
         Ok(())
+    }
+
+    fn replacing(&self, document: &RebuildDocument) -> (Document, u64) {
+        let ours = doc! { "_id": &self.document.stream, "id": &self.document.id };
+        let update = doc! { "q": ours, "u": serialize_to_bson(document).expect("plain values") };
+        (doc! { "update": REBUILD_COLLECTION, "updates": [update] }, 1)
+    }
+
+    async fn find_ours(&self) -> Result<Option<RebuildDocument>, SinkError> {
+        let found = RebuildDocument::find(&self.deployment, &self.document.stream).await?;
+        Ok(found.filter(|found| found.id == self.document.id))
+    }
+
+    fn document_bson(&self) -> Bson {
+        serialize_to_bson(&self.document).expect("plain values")
     }
 
     async fn check_collections(&self) -> Result<(), SinkError> {
@@ -412,9 +484,9 @@ impl<D: Deployment> Rebuild<D> {
 
     /// Has the step to `to` been made? Neither there nor where it begins: another rebuild is at work.
     async fn is_at(&self, to: Place) -> Result<bool, SinkError> {
-        match RebuildDocument::find(&self.deployment, &self.document.stream).await? {
-            Some(found) if found.id == self.document.id && found.place == to => Ok(true),
-            Some(found) if found.id == self.document.id && found.place == self.document.place => Ok(false),
+        match self.find_ours().await? {
+            Some(found) if found.place == to => Ok(true),
+            Some(found) if found.place == self.document.place => Ok(false),
             _ => Err(self.overtaken()),
         }
     }
@@ -423,25 +495,36 @@ impl<D: Deployment> Rebuild<D> {
     pub async fn publish(&self) -> Result<(), SinkError> {
         self.check_collections().await?;
         failpoint!("mongo.rebuild.publish");
-        let document = &self.document;
-        let ours = doc! { "_id": &document.stream, "id": &document.id };
-        let delete = doc! { "delete": REBUILD_COLLECTION, "deletes": [{ "q": ours, "limit": 1 }] };
-        let progress = self.read_progress().await?;
-        let updates: Vec<Bson> = (progress.iter())
-            .map(|found| {
-                let expected = doc! { "_id": &found.id, "generation": document.generation, "state": "rebuilding" };
-                let change = doc! { "$set": { "state": "ready" }, "$currentDate": { "updated_at": true } };
-                doc! { "q": expected, "u": change }.into()
-            })
-            .collect();
-        let count = updates.len() as u64;
-        let mut changes = vec![(delete, 1)];
-        if count > 0 {
-            changes.push((doc! { "update": PROGRESS_COLLECTION, "updates": updates }, count));
-        }
+        let changes = self.ending().await?;
         self.make(&changes, async || self.is_published().await).await?;
         failpoint!("mongo.rebuild.published");
         Ok(())
+    }
+
+    /// The rebuild's document goes, the progress documents are ready.
+    async fn ending(&self) -> Result<Vec<(Document, u64)>, SinkError> {
+        let document = &self.document;
+        let progress = self.read_progress().await?;
+        if let Some(stranger) = progress.iter().find(|found| found.generation != document.generation) {
+            return Err(Invariant::new(
+                format!(
+                    "an instance that had not seen the rebuild has begun {} in its own way (generation {})",
+                    stranger.id, stranger.generation
+                ),
+                "start over with --restart",
+            )
+            .into());
+        }
+        let ours = doc! { "_id": &document.stream, "id": &document.id };
+        let delete = doc! { "delete": REBUILD_COLLECTION, "deletes": [{ "q": ours, "limit": 1 }] };
+        let updates = progress.iter().map(|found| {
+            let expected = doc! { "_id": &found.id, "generation": document.generation, "state": "rebuilding" };
+            let change = doc! { "$set": { "state": "ready" }, "$currentDate": { "updated_at": true } };
+            doc! { "q": expected, "u": change }
+        });
+        let mut changes = vec![(delete, 1)];
+        changes.extend(updates_of(updates.collect()));
+        Ok(changes)
     }
 
     async fn is_published(&self) -> Result<bool, SinkError> {
@@ -499,6 +582,12 @@ fn losses_of(partition: Partition, before: Option<&ProgressDocument>, losses: &[
         });
     }
     recorded
+}
+
+/// All of them, or none.
+fn updates_of(updates: Vec<Document>) -> Option<(Document, u64)> {
+    let count = updates.len() as u64;
+    (count > 0).then(|| (doc! { "update": PROGRESS_COLLECTION, "updates": updates }, count))
 }
 
 /// The stream's collection and those of its rollups.

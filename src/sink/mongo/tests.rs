@@ -4,5 +4,6 @@
 //! Every test has a database of its own and drops it at the end.
 
 mod evolution;
+mod rebuild;
 mod support;
 mod with_server;

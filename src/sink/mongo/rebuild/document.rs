@@ -22,12 +22,14 @@ pub struct RebuildDocument {
     #[serde(rename = "_id")]
     pub stream: String,
     pub version: i32,
-    /// Unique: tells this rebuild from another one of the same stream.
+    /// Unique per process that works on it: whoever takes it over gives it another.
     pub id: String,
     pub generation: i64,
-    /// What is read: the lake's table, by its metadata's id, and its version.
-    pub table: String,
-    pub table_version: i64,
+    /// Collections may have been dropped: there is no way back but to the end.
+    pub dropped: bool,
+    /// Absent while that is being judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Reads>,
     pub phase: Phase,
     pub(super) collections: Vec<Kept>,
     pub place: Place,
@@ -38,8 +40,20 @@ pub struct RebuildDocument {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// Nobody else commits any more; whether something would be lost is found out.
+    Judging,
     Clearing,
     Filling,
+}
+
+/// What the documents are made of: the same to the end, else they would not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// The lake's table, by its metadata's id, and its version.
+    pub table: String,
+    pub version: i64,
+    pub schema: String,
+    pub rollups: String,
 }
 
 impl RebuildDocument {

@@ -13,6 +13,8 @@ use crate::sink::mongo::deployment::Deployment;
 
 const NAMESPACE_EXISTS: i32 = 48;
 const NAMESPACE_NOT_FOUND: i32 = 26;
+/// Of dropping and creating one collection.
+const TRIES: usize = 5;
 
 /// A collection as it was before it was dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,20 +60,37 @@ impl Kept {
     }
 
     pub async fn make_anew(&mut self, deployment: &impl Deployment) -> Result<(), SinkError> {
+        // An insert that was on its way may bring the collection back, without its options.
+        for _ in 0..TRIES {
+            self.drop(deployment).await?;
+            if create(deployment, &self.name, &self.options).await? {
+                self.uuid = uuid_of(deployment, &self.name).await?;
+                return self.create_indexes(deployment).await;
+            }
+        }
+        Err(SinkError::Infrastructure(anyhow::anyhow!(
+            "the collection {} comes back whenever it is dropped: something writes into it",
+            self.name
+        )))
+    }
+
+    async fn drop(&self, deployment: &impl Deployment) -> Result<(), SinkError> {
         match deployment.run(raw(&doc! { "drop": &self.name })).await {
             Err(error) if error.code() != Some(NAMESPACE_NOT_FOUND) => {
-                return Err(error.classify(format!("drop the collection {}", self.name)));
+                Err(error.classify(format!("drop the collection {}", self.name)))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        create(deployment, &self.name, &self.options).await?;
-        if !self.indexes.is_empty() {
-            let indexes: Vec<Bson> = self.indexes.iter().cloned().map(Bson::Document).collect();
-            let command = doc! { "createIndexes": &self.name, "indexes": indexes };
-            written(deployment, &command, format!("create the indexes of {}", self.name)).await?;
+    }
+
+    async fn create_indexes(&self, deployment: &impl Deployment) -> Result<(), SinkError> {
+        if self.indexes.is_empty() {
+            return Ok(());
         }
-        self.uuid = uuid_of(deployment, &self.name).await?;
-        Ok(())
+        let indexes: Vec<Bson> = self.indexes.iter().cloned().map(Bson::Document).collect();
+        let command = doc! { "createIndexes": &self.name, "indexes": indexes };
+        let attempted = format!("create the indexes of {}", self.name);
+        written(deployment, &command, attempted).await.map(drop)
     }
 
     /// Is the collection still the one that was made?
@@ -90,14 +109,14 @@ impl Kept {
     }
 }
 
-/// Creates a collection that is not there.
-pub(super) async fn create(deployment: &impl Deployment, name: &str, options: &Document) -> Result<(), SinkError> {
+/// Creates a collection; was it absent?
+pub(super) async fn create(deployment: &impl Deployment, name: &str, options: &Document) -> Result<bool, SinkError> {
     let mut command = doc! { "create": name };
     command.extend(options.clone());
     match deployment.run(raw(&command)).await {
-        Err(error) if error.code() == Some(NAMESPACE_EXISTS) => Ok(()),
+        Err(error) if error.code() == Some(NAMESPACE_EXISTS) => Ok(false),
         Err(error) => Err(error.classify(format!("create the collection {name}"))),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
     }
 }
 

@@ -10,7 +10,7 @@ use super::kept::Kept;
 use super::{Source, collections_of};
 use crate::config::StreamConfig;
 use crate::error::SinkError;
-use crate::offsets::{Offset, Partition, TopicId};
+use crate::offsets::{OffsetRange, Partition, TopicId};
 use crate::sink::mongo::deployment::Deployment;
 use crate::sink::mongo::progress::{Identity, ProgressDocument, by_partition};
 
@@ -18,38 +18,51 @@ use crate::sink::mongo::progress::{Identity, ProgressDocument, by_partition};
 #[derive(Debug)]
 pub struct Present {
     pub unfinished: Option<RebuildDocument>,
-    pub(super) progress: BTreeMap<Partition, ProgressDocument>,
+    /// There is one whose form is not known; `--restart` does away with it.
+    pub(super) unreadable: bool,
+    pub progress: Standing,
     pub(super) collections: Vec<Kept>,
 }
 
-impl Present {
+/// How far MongoDB's side of a stream is, by partition.
+#[derive(Clone, Debug)]
+pub struct Standing(pub(super) BTreeMap<Partition, ProgressDocument>);
+
+impl Standing {
     /// Offsets that MongoDB holds and the lake does not: they have to come from Kafka again.
-    pub fn beyond<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = (Partition, Offset, Offset)> + 'a {
-        self.progress.iter().filter_map(|(partition, document)| {
-            let begin = source
-                .partitions
-                .get(partition)
-                .map_or(document.start, |(_, next)| *next);
-            (document.next > begin).then_some((*partition, begin, document.next))
-        })
+    pub fn beyond(&self, source: &Source) -> BTreeMap<Partition, OffsetRange> {
+        let of_partition = |(partition, document): (&Partition, &ProgressDocument)| {
+            let known = source.partitions.get(partition);
+            let begin = known.map_or(document.start, |(_, next)| *next);
+            (document.next > begin).then(|| (*partition, OffsetRange::new(begin, document.next)))
+        };
+        self.0.iter().filter_map(of_partition).collect()
     }
 
-    /// The topic whose offsets MongoDB's progress counts.
+    /// The topic whose offsets these are.
     pub fn topic_id(&self) -> Option<&TopicId> {
-        self.progress
+        self.0
             .values()
             .map(|document| &document.topic_id)
             .find(|id| id.is_known())
     }
 }
 
-/// Looks at what is there, and refuses what is not this job's.
-pub async fn look(deployment: &impl Deployment, job: &str, stream: &StreamConfig) -> Result<Present, SinkError> {
+/// Looks at what is there, and refuses what is not this job's. `restart`: an unfinished rebuild need not be understood.
+pub async fn look(
+    deployment: &impl Deployment,
+    job: &str,
+    stream: &StreamConfig,
+    restart: bool,
+) -> Result<Present, SinkError> {
     let identity = Identity::new(job, stream);
-    let unfinished = RebuildDocument::find(deployment, &stream.name).await?;
+    let (unfinished, unreadable) = match RebuildDocument::find(deployment, &stream.name).await {
+        Err(SinkError::Invariant(_)) if restart => (None, true),
+        found => (found?, false),
+    };
     let progress = deployment.progress(&stream.name).await;
-    let progress = by_partition(progress.map_err(|e| e.classify("read the progress"))?);
-    for document in progress.values() {
+    let progress = Standing(by_partition(progress.map_err(|e| e.classify("read the progress"))?));
+    for document in progress.0.values() {
         identity.check_owner(document)?;
     }
     let mut collections = Vec::new();
@@ -58,6 +71,7 @@ pub async fn look(deployment: &impl Deployment, job: &str, stream: &StreamConfig
     }
     Ok(Present {
         unfinished,
+        unreadable,
         progress,
         collections,
     })
@@ -73,11 +87,11 @@ pub async fn foreign(
     let mut foreign = Vec::new();
     for name in collections_of(stream) {
         let known = if name == stream.name {
-            !present.progress.is_empty()
+            !present.progress.0.is_empty()
         } else {
             let is_named =
                 |document: &ProgressDocument| document.rollups.split("; ").any(|r| r.starts_with(&format!("{name} ")));
-            present.progress.values().any(is_named)
+            present.progress.0.values().any(is_named)
         };
         if !known && deployment.refuse_foreign(&[name]).await.is_err() {
             foreign.push(name.to_owned());
