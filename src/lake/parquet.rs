@@ -44,13 +44,11 @@ const SAMPLE: usize = 1024;
 
 /// A file in the making.
 pub struct PartitionWriter {
-    schema: SchemaRef,
-    properties: Arc<WriterProperties>,
+    encoder: FileEncoder,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
     /// Of those waiting, how many have few rows.
     small_slices: usize,
-    writer: Option<ArrowWriter<Blocks>>,
     rows: u64,
 }
 
@@ -88,12 +86,10 @@ impl EncodedFile {
 impl PartitionWriter {
     pub fn new(schema: &SchemaRef, properties: &Arc<WriterProperties>) -> Self {
         Self {
-            schema: Arc::clone(schema),
-            properties: Arc::clone(properties),
+            encoder: FileEncoder::new(schema, properties),
             waiting: Vec::new(),
             waiting_bytes: 0,
             small_slices: 0,
-            writer: None,
             rows: 0,
         }
     }
@@ -114,7 +110,7 @@ impl PartitionWriter {
 
     fn put_together(&mut self) -> Result<(), ParquetError> {
         if self.small_slices > 0 && self.waiting.len() > 1 {
-            let whole = concat_batches(&self.schema, &self.waiting)?;
+            let whole = concat_batches(&self.encoder.schema, &self.waiting)?;
             self.waiting_bytes = whole.get_array_memory_size();
             self.waiting = vec![whole];
         }
@@ -124,44 +120,29 @@ impl PartitionWriter {
 
     /// Memory held: waiting rows, encoders, encoded bytes.
     pub fn held_bytes(&self) -> u64 {
-        let writer = self.writer.as_ref().map_or(0, |w| w.memory_size() + w.bytes_written());
+        let writer = self.encoder.writer.as_ref();
+        let writer = writer.map_or(0, |w| w.memory_size() + w.bytes_written());
         (self.waiting_bytes + writer) as u64
     }
 
     /// Size of the file if it were closed now, without the rows that still wait as Arrow.
     pub fn encoded_bytes(&self) -> u64 {
-        self.writer
-            .as_ref()
-            .map_or(0, |w| w.bytes_written() + w.in_progress_size()) as u64
+        let writer = self.encoder.writer.as_ref();
+        writer.map_or(0, |w| w.bytes_written() + w.in_progress_size()) as u64
     }
 
     /// Encodes what waits and finishes the file. Heavy on the processor: never on an async thread.
     pub fn close(mut self) -> Result<EncodedFile, ParquetError> {
         self.encode()?;
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => start(
-                &self.schema,
-                &self.properties,
-                &RecordBatch::new_empty(Arc::clone(&self.schema)),
-            )?,
-        };
-        let metadata = writer.finish()?;
-        let stats = file_stats(&self.schema, &metadata);
-        // `into_inner` would finish a second time, which is an error.
-        let payload = mem::take(writer.inner_mut()).into_payload();
-        Ok(EncodedFile::new(payload, self.rows, stats))
+        let (blocks, stats) = self.encoder.finish()?;
+        Ok(EncodedFile::new(blocks.into_iter().collect(), self.rows, stats))
     }
 
     fn encode(&mut self) -> Result<(), ParquetError> {
         self.put_together()?;
         self.waiting_bytes = 0;
         for rows in mem::take(&mut self.waiting) {
-            let writer = match self.writer.take() {
-                Some(writer) => writer,
-                None => start(&self.schema, &self.properties, &rows)?,
-            };
-            self.writer.insert(writer).write(&rows)?;
+            self.encoder.push(&rows)?;
         }
         Ok(())
     }
@@ -194,8 +175,8 @@ impl FileEncoder {
 
     /// What has been encoded since the last call.
     pub fn take(&mut self) -> Vec<Bytes> {
-        let blocks = self.writer.as_mut().map(|writer| mem::take(writer.inner_mut()));
-        blocks.unwrap_or_default().0.into_iter().map(Bytes::from).collect()
+        let writer = self.writer.as_mut();
+        writer.map_or_else(Vec::new, |writer| mem::take(writer.inner_mut()).into_bytes())
     }
 
     /// The rest of the file, and `add.stats`.
@@ -210,10 +191,8 @@ impl FileEncoder {
         };
         let metadata = writer.finish()?;
         let stats = file_stats(&self.schema, &metadata);
-        Ok((
-            mem::take(writer.inner_mut()).0.into_iter().map(Bytes::from).collect(),
-            stats,
-        ))
+        // `into_inner` would finish a second time, which is an error.
+        Ok((mem::take(writer.inner_mut()).into_bytes(), stats))
     }
 }
 
@@ -238,7 +217,7 @@ impl Blocks {
     const SMALLEST: usize = 8 << 10;
     const LARGEST: usize = 1 << 20;
 
-    fn into_payload(self) -> PutPayload {
+    fn into_bytes(self) -> Vec<Bytes> {
         self.0.into_iter().map(Bytes::from).collect()
     }
 }
@@ -421,7 +400,7 @@ mod tests {
             .1;
         let mut writer = PartitionWriter::new(splitter.data_schema(), &properties(splitter.data_schema()));
         writer.push(rows).expect("pushes");
-        assert!(writer.writer.is_none());
+        assert!(writer.encoder.writer.is_none());
         assert_eq!(writer.encoded_bytes(), 0);
         assert!(writer.held_bytes() > 0);
     }

@@ -1,16 +1,15 @@
 //! kill -9 before and after every durable step, and at random under load. After each plain restart `verify` holds.
 #![cfg(feature = "failpoints")]
 
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::support::{Job, text, until};
+use crate::support::{Job, until};
 
 /// Every failpoint that `run --once` reaches; those of other commands are killed at in their own tests.
-const FAILPOINTS: &[&str] = &[
+pub const FAILPOINTS: &[&str] = &[
     "mongo.adopt.before",
     "mongo.adopt.after",
     "mongo.insert.before",
@@ -67,19 +66,7 @@ fn killed_at_any_durable_step_nothing_is_lost_and_nothing_is_twice() {
         job.produce("clicks", 300, &[]);
         // The first time, and in the middle of the work where the step comes more often.
         for nth in [1, 2] {
-            let armed = format!("{failpoint}:{nth}");
-            let killed = job
-                .command(&["run", "--once"])
-                .env("AFFLUENT_FAILPOINT", &armed)
-                .output()
-                .unwrap();
-            let died = killed.status.signal() == Some(9);
-            assert!(
-                died || (nth > 1 && killed.status.success()),
-                "{armed}: {}\n{}",
-                killed.status,
-                text(&killed)
-            );
+            job.killed_at(failpoint, nth, &["run", "--once"]);
         }
         job.run_once();
         job.verify();

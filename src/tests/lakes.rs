@@ -1,22 +1,8 @@
 //! The job with its lake on S3 and on HDFS: what a directory is tested for elsewhere, where the store makes a difference.
 #![cfg(feature = "failpoints")]
 
-use std::os::unix::process::ExitStatusExt as _;
-
+use crate::crash::FAILPOINTS;
 use crate::support::{Job, hdfs_root, s3_options, s3_root, text};
-
-/// The durable steps that are the store's.
-const STEPS: [&str; 9] = [
-    "lake.create.before",
-    "lake.create.after",
-    "lake.adopt.before",
-    "lake.adopt.after",
-    "lake.upload.before",
-    "lake.upload.sent",
-    "lake.upload.after",
-    "lake.commit.before",
-    "lake.commit.after",
-];
 
 /// A job whose lake lies at `root`.
 fn job_at(root: &str, options: &[(String, String)]) -> Job {
@@ -41,25 +27,15 @@ fn on_hdfs() -> Job {
 }
 
 fn killed_at_any_step(start: impl Fn() -> Job) {
-    for step in STEPS {
+    // The durable steps that are the store's.
+    for step in FAILPOINTS.iter().filter(|step| step.starts_with("lake.")) {
         let job = start();
         // Of one day: a file per region, not hundreds.
         let day = ["--since", "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z"];
         job.produce("sales", 2_000, &[&day[..], &["--bad", "1"]].concat());
         job.produce("clicks", 200, &day);
         for nth in [1, 2] {
-            let armed = format!("{step}:{nth}");
-            let killed = job
-                .command(&["run", "--once"])
-                .env("AFFLUENT_FAILPOINT", &armed)
-                .output()
-                .unwrap();
-            assert!(
-                killed.status.signal() == Some(9) || (nth > 1 && killed.status.success()),
-                "{armed}: {}\n{}",
-                killed.status,
-                text(&killed)
-            );
+            job.killed_at(step, nth, &["run", "--once"]);
         }
         job.run_once();
         job.verify();

@@ -194,12 +194,7 @@ fn a_recreated_topic_goes_on_in_the_next_epoch_wherever_the_record_was_cut_off()
         stops_and_names(&job, &["re-created", "its id is"]);
         assert_eq!(sales_stored(&job), 1_000);
 
-        let killed = job
-            .command(ACCEPT)
-            .env("AFFLUENT_FAILPOINT", failpoint)
-            .output()
-            .unwrap();
-        assert!(!killed.status.success(), "{failpoint}: {}", text(&killed));
+        job.killed_at(failpoint, 1, ACCEPT);
         // What is recorded in one sink is finished without asking again; before that nothing has been decided.
         let again = if *failpoint == "lake.accept.before" {
             ACCEPT

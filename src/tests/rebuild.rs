@@ -222,22 +222,11 @@ fn somebody_elses_collection_is_not_dropped() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_rebuild_that_is_killed_goes_on_where_it_was() {
-    use std::os::unix::process::ExitStatusExt as _;
-
     let job = stored("killed", "");
     let (before, rows) = (rollup(&job, "sales_by_hour"), sales(&job));
     for failpoint in FAILPOINTS {
         for nth in [1, 3] {
-            let killed = job
-                .command(&[REBUILD, &["--stream", "sales"]].concat())
-                .env("AFFLUENT_FAILPOINT", format!("{failpoint}:{nth}"))
-                .output()
-                .unwrap();
-            assert!(
-                killed.status.signal() == Some(9) || (nth > 1 && killed.status.success()),
-                "{failpoint}:{nth}: {}",
-                text(&killed)
-            );
+            job.killed_at(failpoint, nth, &[REBUILD, &["--stream", "sales"]].concat());
         }
         // A job that is started meanwhile waits, and says so.
         let said = text(&job.output(&["--set", "limits.once_timeout=2s", "run", "--once", "--stream", "sales"]));

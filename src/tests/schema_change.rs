@@ -473,12 +473,12 @@ fn documents_that_a_former_owner_left_beyond_progress_are_stored_anew() {
         write(&job, 0..30);
         job.run_once();
         write(&job, 30..130);
-        crash(&job, "mongo.txn.before");
+        job.killed_at("mongo.txn.before", 1, &["run", "--once"]);
         let left = documents(&job, "readings", doc! {}).len();
         assert!(left > 30, "nothing was left: {left}");
         declare(&job, COUNT);
         // The declaration is taken over, and the process dies before it has stored anything.
-        crash(&job, "mongo.insert.before");
+        job.killed_at("mongo.insert.before", 1, &["run", "--once"]);
         let report = job.verify();
         assert!(
             report["streams"][0]["mongo"]["unfinished"].as_u64() > Some(0),
@@ -493,14 +493,6 @@ fn documents_that_a_former_owner_left_beyond_progress_are_stored_anew() {
 }
 
 #[cfg(feature = "failpoints")]
-fn crash(job: &Job, failpoint: &str) {
-    use std::os::unix::process::ExitStatusExt;
-    let mut command = job.command(&["run", "--once"]);
-    let killed = command.env("AFFLUENT_FAILPOINT", failpoint).output().unwrap();
-    assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {}", text(&killed));
-}
-
-#[cfg(feature = "failpoints")]
 #[test]
 fn killed_while_a_change_is_taken_over_the_next_run_finishes_it() {
     for failpoint in FAILPOINTS {
@@ -508,10 +500,10 @@ fn killed_while_a_change_is_taken_over_the_next_run_finishes_it() {
         job.configure("old.toml", |config| config);
         write(&job, 0..100);
         // One sink is ahead of the other: their boundaries lie apart.
-        crash(&job, "lake.commit.before");
+        job.killed_at("lake.commit.before", 1, &["run", "--once"]);
         declare(&job, COUNT);
         write(&job, 100..150);
-        crash(&job, failpoint);
+        job.killed_at(failpoint, 1, &["run", "--once"]);
         job.verify();
         if *failpoint != "lake.evolve.before" {
             refused(&job, "old.toml", &["had before"]);

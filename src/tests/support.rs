@@ -155,6 +155,22 @@ topic = "{name}-clicks"
         output
     }
 
+    /// Runs a command that is killed the `nth` time it reaches this failpoint. What is not reached so often may also end
+    /// well; the first time always comes.
+    #[cfg(feature = "failpoints")]
+    pub fn killed_at(&self, failpoint: &str, nth: u32, args: &[&str]) {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let armed = format!("{failpoint}:{nth}");
+        let output = self.command(args).env("AFFLUENT_FAILPOINT", &armed).output().unwrap();
+        assert!(
+            output.status.signal() == Some(9) || (nth > 1 && output.status.success()),
+            "affluent {args:?} at {armed} ended with {}:\n{}",
+            output.status,
+            text(&output)
+        );
+    }
+
     pub fn produce(&self, stream: &str, count: u64, more: &[&str]) {
         let (topic, count) = (self.topic(stream), count.to_string());
         let mut args = vec!["produce", stream, "--topic", &topic, "--count", &count, "--seed", "7"];

@@ -183,17 +183,10 @@ fn a_job_goes_on_while_its_tables_are_compacted_and_vacuumed() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_compaction_that_is_killed_changes_nothing_or_everything() {
-    use std::os::unix::process::ExitStatusExt as _;
-
     for failpoint in FAILPOINTS {
         let job = in_small_files("killed", 2);
         let before = contents(&job, None);
-        let killed = job
-            .command(&["lake", "compact", "--quiet", "0s", "--stream", "sales"])
-            .env("AFFLUENT_FAILPOINT", failpoint)
-            .output()
-            .unwrap();
-        assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {}", text(&killed));
+        job.killed_at(failpoint, 1, &["lake", "compact", "--quiet", "0s", "--stream", "sales"]);
         assert_eq!(rows_of(&contents(&job, None)), rows_of(&before), "{failpoint}");
         lake(&job, &["compact", "--quiet", "0s"]);
         assert_eq!(rows_of(&contents(&job, None)), rows_of(&before), "{failpoint}");
