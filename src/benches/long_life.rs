@@ -5,15 +5,18 @@
 //!
 //!  writer   LakeSink: write, commit; one commit after the other, each with the sales of one second of a day
 //!  upkeep   the job's own thread: checkpoints, log clean-up, compaction (every few seconds, not every ten minutes)
-//!  reader   every tenth of the way, and once more at the end: all rows of a version, added up
+//!  reader   a process of its own, every tenth of the way and once more at the end: all rows of a version, added up
 //! ```
 //!
-//! Owns: what is measured, per tenth of the commits: latency of a commit (median and 99th percentile), our memory, commits
-//! and other files in the log, data files and their mean size; at the end the time to open the table anew. Every
-//! reading is proved: the ids of a version must be exactly those that its own progress says, whatever was compacted.
+//! Owns: what is measured, per tenth of the commits: latency of a commit (median and 99th percentile), our memory, files
+//! in the log, data files that the commits made and those that are left after the compactions so far, with their mean size
+//! and the count of partitions they lie in; at the end the time to open the table anew, and what one more compaction
+//! leaves. Every reading is proved: the ids of a version must be exactly those that its own progress says, whatever was
+//! compacted.
 //! Does not own: the way before the sink (`scripts/bench.sh`), real stores under load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use affluent::batch::{Batch, RawBatch, RawRecord, Session};
@@ -23,6 +26,9 @@ use affluent::decode::Decoder;
 use affluent::lake::delta::files::{self, FileState};
 use affluent::lake::delta::log::LogTail;
 use affluent::lake::delta::names::AppIds;
+use affluent::lake::maintenance::compact::{self, Outcome};
+use affluent::lake::maintenance::plan::PlanSettings;
+use affluent::lake::maintenance::table::{Sum, Table};
 use affluent::lake::rows::{Place, Rows, files_of};
 use affluent::lake::store::Store;
 use affluent::offsets::{Epoch, OffsetRange, Partition, Progress, TopicId};
@@ -32,6 +38,7 @@ use affluent::sink::{Reason, Sink as _};
 use affluent::upkeep;
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
+use chrono::Utc;
 use clap::Parser;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +64,9 @@ struct Args {
     /// Nobody looks after the table
     #[arg(long)]
     no_upkeep: bool,
+    /// Only reads this version of the table below ROOT
+    #[arg(long, hide = true, num_args = 2, value_names = ["ROOT", "VERSION"])]
+    read: Option<Vec<String>>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -65,6 +75,10 @@ struct Args {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let args = Args::parse();
+    if let Some([root, version]) = args.read.as_deref() {
+        println!("{}", read(&sales(root), version.parse().expect("a version")).await);
+        return;
+    }
     let root = tempfile::tempdir().expect("a directory");
     let stream = sales(root.path().to_str().expect("UTF-8"));
     let (_leads, leads) = watch::channel(true);
@@ -74,8 +88,8 @@ async fn main() {
     }
     let mut life = Life::begin(&stream, &args).await;
     println!(
-        "{:>8} {:>10} {:>10} {:>8} {:>9} {:>9} {:>10} {:>10}",
-        "commits", "p50 ms", "p99 ms", "RSS MiB", "log files", "files", "mean KiB", "rows read"
+        "{:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10} {:>9} {:>10}",
+        "commits", "p50 ms", "p99 ms", "RSS MiB", "log files", "files made", "files left", "mean KiB", "rows read"
     );
     let tenth = (args.commits / 10).max(1);
     let mut read = Vec::new();
@@ -90,6 +104,9 @@ async fn main() {
     let started = Instant::now();
     LakeSink::open(JOB, &stream).await.expect("opens");
     println!("opened anew in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
+    if !args.no_upkeep {
+        life.compact_all().await;
+    }
 }
 
 fn sales(root: &str) -> StreamConfig {
@@ -117,6 +134,7 @@ struct Life<'a> {
     payloads: Box<dyn Iterator<Item = Option<Vec<u8>>>>,
     sink: LakeSink,
     next: i64,
+    made: u64,
     latencies: Vec<Duration>,
 }
 
@@ -138,6 +156,7 @@ impl<'a> Life<'a> {
             payloads: Box::new(payloads(Preset::Sales, 7, window, count, 0.0)),
             sink,
             next: 0,
+            made: 0,
             latencies: Vec::new(),
         }
     }
@@ -174,35 +193,31 @@ impl<'a> Life<'a> {
         };
         let started = Instant::now();
         self.sink.write(&batch).await.expect("takes them");
-        self.sink.commit(Reason::Interval).await.expect("commits");
+        let summary = self.sink.commit(Reason::Interval).await.expect("commits");
         self.latencies.push(started.elapsed());
+        self.made += summary.files;
         self.next = end;
     }
 
     /// A line of the table; answers with the version that was read.
     async fn report(&mut self, done: u64) -> u64 {
-        let store = self.store();
+        let store = store(self.stream);
         let version = log(&store).await.version;
-        let (mut count, mut bytes) = (0u64, 0);
-        let reading = files::visit(&store, version, |state| {
-            if let FileState::Active(file) = state {
-                count += 1;
-                bytes += file.size;
-            }
-        });
-        reading.await.expect("reads the log");
-        let rows = read(self.stream, &store, version).await;
+        let left = left(&store, version).await;
+        let rows = read_elsewhere(&self.stream.lake.root, version).await;
         self.latencies.sort_unstable();
         let at = |part: f64| self.latencies[((self.latencies.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
         let log_files = std::fs::read_dir(format!("{}/sales/_delta_log", self.stream.lake.root))
             .expect("the log")
             .count();
         println!(
-            "{done:>8} {:>10.1} {:>10.1} {:>8} {log_files:>9} {count:>9} {:>10.1} {rows:>10}",
+            "{done:>8} {:>8.1} {:>8.1} {:>8} {log_files:>9} {:>10} {:>10} {:>9.1} {rows:>10}",
             at(0.5),
             at(0.99),
             resident_mib(),
-            bytes as f64 / count.max(1) as f64 / 1024.0,
+            self.made,
+            left.files,
+            left.mean() as f64 / 1024.0,
         );
         self.latencies.clear();
         version
@@ -210,18 +225,43 @@ impl<'a> Life<'a> {
 
     /// The versions that were read on the way, where the log still has them.
     async fn read_again(&self, versions: &[u64]) {
-        let store = self.store();
         for version in versions {
-            let rows = read(self.stream, &store, *version).await;
+            let rows = read_elsewhere(&self.stream.lake.root, *version).await;
             println!("version {version} read again: {rows} rows");
         }
     }
 
-    fn store(&self) -> Store {
-        let lake = &self.stream.lake;
-        let store = Store::open_existing(&lake.root, &lake.storage, "sales");
-        store.expect("a place").expect("a table")
+    /// As `affluent lake compact` does when everything has become quiet.
+    async fn compact_all(&self) {
+        let table = Table::open(JOB, self.stream).await.expect("opens").expect("a table");
+        let settings = PlanSettings {
+            target: self.stream.lake.target_file_bytes,
+            quiet: Duration::ZERO,
+            many: usize::MAX,
+        };
+        let (before, bins) = table.plan(Utc::now(), &settings).await.expect("plans");
+        let partitions: BTreeSet<_> = bins.iter().map(|bin| &bin.files[0].partition_values).collect();
+        for bin in &bins {
+            let outcome = compact::compact(&table.store, &table.log, bin).await.expect("compacts");
+            assert!(matches!(outcome, Outcome::Done { .. }), "nobody else writes any more");
+        }
+        let version = log(&table.store).await.version;
+        let (after, rows) = (left(&table.store, version).await, read(self.stream, version).await);
+        println!(
+            "compacted once more, {} partitions: {} files of {} KiB, before {} of {} KiB; {rows} rows",
+            partitions.len(),
+            after.files,
+            after.mean() / 1024,
+            before.files,
+            before.mean() / 1024,
+        );
     }
+}
+
+fn store(stream: &StreamConfig) -> Store {
+    let lake = &stream.lake;
+    let store = Store::open_existing(&lake.root, &lake.storage, "sales");
+    store.expect("a place").expect("a table")
 }
 
 async fn log(store: &Store) -> LogTail {
@@ -229,8 +269,33 @@ async fn log(store: &Store) -> LogTail {
     log.expect("reads the log").expect("a table")
 }
 
+async fn left(store: &Store, version: u64) -> Sum {
+    let mut left = Sum::default();
+    let reading = files::visit(store, version, |state| {
+        if let FileState::Active(file) = state {
+            left.add(file.size);
+        }
+    });
+    reading.await.expect("reads the log");
+    left
+}
+
+/// As `read`, by a process of its own: its memory is not the job's.
+async fn read_elsewhere(root: &str, version: u64) -> u64 {
+    let reader = std::env::current_exe().expect("a path");
+    let output = tokio::process::Command::new(reader)
+        .args(["--read", root, &version.to_string()])
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.await.expect("starts");
+    assert!(output.status.success(), "version {version} was not read");
+    let rows = String::from_utf8(output.stdout).expect("UTF-8");
+    rows.trim().parse().expect("a number of rows")
+}
+
 /// Reads all rows of a version and proves them: every id once, from 0 up to the version's own progress.
-async fn read(stream: &StreamConfig, store: &Store, version: u64) -> u64 {
+async fn read(stream: &StreamConfig, version: u64) -> u64 {
+    let store = &store(stream);
     let then = LogTail::load_at(store, &AppIds::new(JOB, "sales"), version).await;
     let then = then.expect("reads the log").expect("has the version");
     let next = then.progress().next().map_or(0, |(_, _, next)| next);
