@@ -208,8 +208,8 @@ async fn change(
     began: Instant,
 ) -> Result<(), Outcome> {
     let reply = transaction.run(raw(command)).await;
-    let reply = reply.map_err(|error| judge(error, "move the progress", began))?;
-    refused(&reply, "move the progress")?;
+    let reply = reply.map_err(|error| judge(error, "record the step", began))?;
+    refused(&reply, "record the step")?;
     if number(&reply, "n") == documents {
         Ok(())
     } else {
