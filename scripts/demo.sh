@@ -62,6 +62,11 @@ step "verify"
 "$affluent" verify
 demo_seconds=$(since "$demo_started")
 lake=${AFFLUENT__LAKE__ROOT:-lake}
+# What lies in the stack's own S3 or HDFS goes with the stack.
+case $lake in
+    *://*) start_over="scripts/stack.sh wipe" ;;
+    *) start_over="scripts/stack.sh wipe && rm -rf $lake/sales $lake/clicks" ;;
+esac
 
 step "done: build $build_seconds s · run --once $run_seconds s · topics to verify $demo_seconds s"
 cat <<EOF
@@ -72,6 +77,6 @@ Where to look next (first: eval "\$(scripts/stack.sh env)")
                   more readers: lake/README.md
   where it stands $affluent status
   for ever        $affluent run            and beside it: $affluent produce sales --rate 500
-  start over      scripts/stack.sh wipe && rm -rf $lake/sales $lake/clicks
+  start over      $start_over
   stop            scripts/stack.sh down
 EOF

@@ -1,9 +1,10 @@
 //! The upkeep of a stream's table beside a running job: checkpoints, compaction, vacuum, each when it is due.
 //!
 //! Owns: when. Of a stream's instances only the one that reads the first partition does it; a rebalance may make it two for
-//! a moment, which costs work and nothing else. Runs on a thread of its own, below its own small runtime: rewriting files
-//! is heavy on the processor, and must not hold up a task that stores rows. Nothing waits for it: it is killed with the
-//! process, and what it left is found by the next vacuum. A table that the stream itself refuses is not touched.
+//! a moment, which costs work and nothing else. Runs on a thread of its own, below its own small runtime and at a lower
+//! priority: rewriting files is heavy on the processor, and must not hold up a task that stores rows. Nothing waits for it:
+//! it is killed with the process, and what it left is found by the next vacuum. A table that the stream itself refuses is not
+//! touched.
 //! Does not own: the work (`lake::maintenance`), the same by command (`lake_command`).
 
 use std::thread;
@@ -29,6 +30,10 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// New small files of a partition that still receives rows that make a rewrite worth while.
 const MANY: usize = 8;
 
+/// Of its threads, where whoever stores rows has 0: a tenth of a processor that both want.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 /// Starts the stream's upkeep; it ends with `shutdown`, or when nobody is left who could lead.
 pub fn start(job: &str, stream: &StreamConfig, leads: watch::Receiver<bool>, shutdown: CancellationToken) {
     let upkeep = Upkeep {
@@ -40,6 +45,7 @@ pub fn start(job: &str, stream: &StreamConfig, leads: watch::Receiver<bool>, shu
     };
     let named = thread::Builder::new().name(format!("upkeep-{}", stream.name));
     let started = named.spawn(move || {
+        give_way();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(upkeep.run(leads, shutdown)),
@@ -48,6 +54,14 @@ pub fn start(job: &str, stream: &StreamConfig, leads: watch::Receiver<bool>, shu
     });
     if let Err(error) = started {
         telemetry::upkeep_failed(&stream.name, "start", &error.into());
+    }
+}
+
+/// Lowers the priority of this thread and of those that it starts. On Linux alone a thread has one of its own.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the upkeep keeps its priority");
     }
 }
 
