@@ -202,7 +202,7 @@ fn mongod_killed_or_stepping_down_under_load_is_held_and_loses_nothing() {
     let trial = Trial::start(&job, &[], &[]);
     let lake = Some(("sales", "lake"));
     trial.outage("mongo", lake, || server.kill(), || server.up());
-    trial.outage("mongo", lake, || server.step_down(6), || {});
+    trial.outage("mongo", lake, || server.step_down(), || server.step_up());
     trial.finish();
 }
 

@@ -112,17 +112,34 @@ impl Mongod {
         self.stack(&["down", "--kill", "mongo"]);
     }
 
-    /// Gives up being primary for `seconds`. No other member can take over: it then elects itself again.
+    /// Gives up being primary until [`Self::step_up`]. No other member can take over.
     ///
-    /// Under load a server may refuse (it waits for its lock no longer than for the commands that hold it), so it is
-    /// asked until it does.
-    pub fn step_down(&self, seconds: i32) {
-        let command = doc! { "replSetStepDown": seconds, "force": true };
-        until("the server steps down", || {
-            admin(&self.uri(), command.clone())
-                .inspect_err(|error| eprintln!("it does not step down yet: {error}"))
-                .ok()
+    /// A time that ends by itself would not do: it counts from the command, which may wait long for its lock on a busy
+    /// machine, and the server would be back before anybody has missed it. For the same reason it may be refused: it is
+    /// asked until it is secondary.
+    pub fn step_down(&self) {
+        until("the server has stepped down", || {
+            let refused = self.order(doc! { "replSetStepDown": 600, "force": true }).err();
+            let role = self.order(doc! { "hello": 1 }).unwrap();
+            let is_secondary = role.get_bool("secondary").unwrap();
+            if let (false, Some(error)) = (is_secondary, refused) {
+                eprintln!("it does not step down yet: {error}");
+            }
+            is_secondary.then_some(())
         });
+    }
+
+    /// May be elected again, and is alone to vote.
+    pub fn step_up(&self) {
+        self.order(doc! { "replSetFreeze": 0 }).unwrap();
+    }
+
+    /// Whatever its role is.
+    fn order(&self, command: Document) -> mongodb::error::Result<Document> {
+        admin(
+            &format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port),
+            command,
+        )
     }
 
     fn stack(&self, args: &[&str]) {
