@@ -52,6 +52,9 @@ const DELIVERY_TIMEOUT_MS: &str = "50000";
 
 const FLUSH_TICK: Duration = Duration::from_millis(100);
 
+/// Longest wait for the report of the refused record, once others were thrown away for it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) struct Replayer {
     producer: ThreadedProducer<Deliveries>,
     stream: String,
@@ -196,10 +199,17 @@ impl Replayer {
     /// Until the brokers have everything, or refuse something: after that librdkafka holds back what is left, and
     /// waiting for it would only end with its timeout.
     fn flush(&self) -> anyhow::Result<()> {
+        let mut held_back = None;
         loop {
             let flushed = self.producer.flush(FLUSH_TICK);
-            if let Some((what, error)) = self.producer.context().failure() {
-                return Err(self.explain(error, &format!("the brokers refused {what}")));
+            match self.producer.context().failure() {
+                // Thrown away because of another one's refusal, whose report comes from another broker thread.
+                Some((_, error))
+                    if is_purged(&error)
+                        && flushed.is_err()
+                        && held_back.get_or_insert_with(Instant::now).elapsed() < REFUSAL_TIMEOUT => {}
+                Some((what, error)) => return Err(self.explain(error, &format!("the brokers refused {what}"))),
+                None => {}
             }
             match flushed {
                 Ok(()) => return Ok(()),
@@ -318,7 +328,14 @@ pub(super) async fn settled(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<
     }
 }
 
-/// The first record of the transaction that the brokers did not take, and why.
+/// Not sent, because the transaction it belongs to has failed.
+fn is_purged(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{PurgeInflight, PurgeQueue};
+    matches!(error.rdkafka_error_code(), Some(PurgeQueue | PurgeInflight))
+}
+
+/// The first record of the transaction that the brokers did not take, and why. One that was thrown away for it
+/// may be reported first.
 #[derive(Default)]
 struct Deliveries(Mutex<Option<(String, KafkaError)>>);
 
@@ -348,7 +365,9 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, what: Box<String>) {
         if let Err((error, _)) = result {
             let mut failure = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            failure.get_or_insert_with(|| (*what, error.clone()));
+            if failure.as_ref().is_none_or(|(_, known)| is_purged(known)) {
+                *failure = Some((*what, error.clone()));
+            }
         }
     }
 }
