@@ -286,11 +286,8 @@ impl SourceTable {
         if let Some(damage) = &log.damage {
             return Err(Invariant::new(
                 format!(
-                    "version {} of the table at {} ({}) removed rows and left our progress ahead of them: they would be \
-                     missing in mongodb too",
-                    damage.version,
-                    store.location(),
-                    damage.operation
+                    "{}: they would be missing in mongodb too",
+                    damage.said(store.location())
                 ),
                 "restore the table first, or accept the loss (affluent run --accept-loss)",
             )

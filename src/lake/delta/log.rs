@@ -46,6 +46,16 @@ pub struct Damage {
     pub restored_to: Option<u64>,
 }
 
+impl Damage {
+    /// What has happened to the table there, for people.
+    pub fn said(&self, location: &str) -> String {
+        format!(
+            "version {} of the table at {location} ({}) removed rows and left our progress ahead of them",
+            self.version, self.operation
+        )
+    }
+}
+
 /// Commits of others, since loading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ForeignChanges {

@@ -153,12 +153,7 @@ impl Table {
         let fit = self.fit()?;
         match &self.log.damage {
             Some(damage) => Err(Invariant::new(
-                format!(
-                    "version {} of the table at {} ({}) removed rows and left our progress ahead of them",
-                    damage.version,
-                    self.store.location(),
-                    damage.operation
-                ),
+                damage.said(self.store.location()),
                 format!(
                     "restore the table to version {} or one right before the removal, or move it away to read \
                      everything from Kafka again",

@@ -64,10 +64,7 @@ impl Table {
         match &log.damage {
             None => Ok(()),
             Some(damage) => Err(Invariant::new(
-                format!(
-                    "version {} of the table at {location} ({}) removed rows and left our progress ahead of them",
-                    damage.version, damage.operation
-                ),
+                damage.said(location),
                 "restore the table, or accept the loss (affluent run --accept-loss); until then its files stay as they are",
             )),
         }
