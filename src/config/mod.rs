@@ -23,6 +23,7 @@ mod stream;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub mongo: MongoConfig,
     pub lake: LakeConfig,
     pub http: HttpConfig,
+    pub collect: CollectConfig,
     pub limits: LimitsConfig,
     pub streams: Vec<StreamConfig>,
 }
@@ -111,6 +113,27 @@ pub struct UpkeepConfig {
 pub struct HttpConfig {
     pub enabled: bool,
     pub listen: String,
+    /// Empty: everybody may read.
+    pub token: String,
+}
+
+/// How browsers' events are taken.
+#[derive(Clone, Debug, Default)]
+pub struct CollectConfig {
+    pub listen: String,
+    /// Name of a stream. Whether there is one is asked by who collects: other commands do without.
+    pub stream: String,
+    /// As browsers write them (`https://shop.example`), or `*`.
+    pub origins: Vec<String>,
+    /// Reverse proxies in front of us.
+    pub proxies: Vec<IpAddr>,
+    pub max_body_bytes: usize,
+    pub max_events: usize,
+    /// Events per second and client address.
+    pub rate: usize,
+    /// Events at once; at least `max_events`.
+    pub burst: usize,
+    pub shop: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -168,6 +191,8 @@ pub struct RollupConfig {
     pub by: Vec<usize>,
     /// Name → measure, in name order.
     pub measures: BTreeMap<String, Measure>,
+    /// Buckets older than that are deleted.
+    pub expire_after: Option<Duration>,
 }
 
 /// Bucket width. `Day` is the calendar day of the stream's zone, the others divide a day evenly.
@@ -187,6 +212,8 @@ pub enum Measure {
     Max(usize),
     /// Kept as `<name>_sum` and `<name>_count`.
     Avg(usize),
+    /// About how many distinct values; kept as the registers of a sketch (`rollup::sketch`).
+    Distinct(usize),
 }
 
 /// Records over which the circuit breaker judges.

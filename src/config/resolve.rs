@@ -1,10 +1,11 @@
 //! From the tree of values to the plain types: the global sections. Streams are in `stream`.
 //!
-//! Owns: the keys of `[kafka] [mongo] [lake] [http] [limits]`, their bounds, and which librdkafka properties
+//! Owns: the keys of `[kafka] [mongo] [lake] [http] [collect] [limits]`, their bounds, and which librdkafka properties
 //! are not the user's to set. A stream's overrides go through the same readers with the global section as
 //! fallback, so an override knows every key and every rule of its section.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use super::problem::{Origin, Report};
 use super::secret::mask_uri;
 use super::section::Section;
 use super::stream;
-use super::{Config, HttpConfig, KafkaConfig, LakeConfig, LimitsConfig, MongoConfig, Start, UpkeepConfig};
+use super::{
+    CollectConfig, Config, HttpConfig, KafkaConfig, LakeConfig, LimitsConfig, MongoConfig, Start, UpkeepConfig,
+};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -102,6 +105,7 @@ pub(super) fn config(root: &Table, report: &Report) -> Option<Config> {
     let mongo = root.section("mongo").and_then(|section| mongo(section, None));
     let lake = root.section("lake").and_then(|section| lake(section, None));
     let http = root.section("http").and_then(http);
+    let collect = root.section("collect").and_then(collect);
     let limits = root
         .section("limits")
         .and_then(|section| limits(section, kafka.as_ref()));
@@ -114,6 +118,7 @@ pub(super) fn config(root: &Table, report: &Report) -> Option<Config> {
         mongo: mongo?,
         lake: lake?,
         http: http?,
+        collect: collect?,
         limits: limits?,
         streams: streams?,
     };
@@ -317,15 +322,97 @@ fn lake_root(root: &str) -> Result<String, String> {
 
 fn http(section: Section<'_>) -> Option<HttpConfig> {
     let enabled = section.boolean("enabled", None);
-    let listen = section.parsed("listen", None, |text| match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
-        _ => Err(format!("wants address:port, such as 127.0.0.1:8080, found {text:?}")),
-    });
+    let listen = section.parsed("listen", None, listen);
+    let token = section.parsed("token", None, http_token);
     section.finish();
     Some(HttpConfig {
         enabled: enabled?,
         listen: listen?,
+        token: token?,
     })
+}
+
+/// Not repeated where it is refused.
+fn http_token(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 16;
+    match text.len() {
+        0 | SHORTEST.. => Ok(text.to_owned()),
+        length => Err(format!(
+            "wants {SHORTEST} characters or more, or none at all, found {length}"
+        )),
+    }
+}
+
+fn listen(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err(format!("wants address:port, such as 127.0.0.1:8080, found {text:?}")),
+    }
+}
+
+fn collect(section: Section<'_>) -> Option<CollectConfig> {
+    let listen = section.parsed("listen", None, listen);
+    let stream = section.parsed("stream", None, not_empty);
+    let origins = each(&section, "origins", origin);
+    let proxies = each(&section, "proxies", |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_| format!("wants IP addresses, found {text:?}"))
+    });
+    // Half of what a topic takes unless told otherwise: no event that passes here is too large for it.
+    let max_body = section.size("max_body", None, KIB..=512 * KIB);
+    let max_events = section.integer("max_events", None, 1..=10_000);
+    let rate = section.integer("rate", None, 1..=1_000_000);
+    let burst = section.integer("burst", None, 1..=1_000_000);
+    if let (Some(burst), Some(max_events)) = (burst, max_events)
+        && burst < max_events
+    {
+        // Such a request would be told to wait, and could wait for ever.
+        let message =
+            format!("must not be smaller than collect.max_events ({max_events}): a full request never passed");
+        section.problem("burst", message);
+    }
+    let shop = section.boolean("shop", None);
+    section.finish();
+    Some(CollectConfig {
+        listen: listen?,
+        stream: stream?,
+        origins: origins?,
+        proxies: proxies?,
+        max_body_bytes: usize::try_from(max_body?).ok()?,
+        max_events: max_events?,
+        rate: rate?,
+        burst: burst?,
+        shop: shop?,
+    })
+}
+
+/// A list, every entry of which is read by `parse`; all that is wrong is reported.
+fn each<T>(section: &Section<'_>, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+    let read = |(text, place): (String, Origin)| {
+        let value = parse(&text);
+        value
+            .map_err(|message| section.report().add(&place, section.path_of(key), message))
+            .ok()
+    };
+    let values: Vec<Option<T>> = section.names(key)?.into_iter().map(read).collect();
+    values.into_iter().collect()
+}
+
+/// An origin exactly as browsers write it: anything else would be compared with it in vain.
+fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let written = url::Url::parse(text).map(|url| url.origin().ascii_serialization());
+    match written {
+        Ok(origin) if origin == text => Ok(origin),
+        Ok(origin) if origin != "null" => Err(format!(
+            "wants an origin as browsers write it: {origin:?}, found {text:?}"
+        )),
+        _ => Err(format!(
+            "wants an origin such as \"https://shop.example\", or \"*\", found {text:?}"
+        )),
+    }
 }
 
 fn limits(section: Section<'_>, kafka: Option<&KafkaConfig>) -> Option<LimitsConfig> {

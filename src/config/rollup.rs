@@ -5,6 +5,8 @@
 //! Does not own: how buckets and sums are computed (`crate::rollup`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
 
 use super::fields::Declared;
 use super::names;
@@ -23,30 +25,63 @@ pub(super) fn rollups(stream: &Section<'_>, declared: &Declared) -> Option<Vec<R
 
 fn rollup(section: Section<'_>, declared: &Declared) -> Option<RollupConfig> {
     let name = section.parsed("name", None, |name| names::collection(name).map(|()| name.to_owned()));
-    let every = section.parsed("every", None, every);
+    let every = section.parsed("every", None, Every::parse);
     let mut document = BTreeSet::from(["_id".to_owned(), "t".to_owned()]);
     let by = dimensions(&section, declared, &mut document);
     let measures = measures(&section, declared, &mut document);
+    let expire_after = expire_after(&section, every);
     section.finish();
     Some(RollupConfig {
         name: name?,
         every: every?,
         by: by?,
         measures: measures?,
+        expire_after: expire_after?,
     })
 }
 
-fn every(text: &str) -> Result<Every, String> {
-    let width = humantime::parse_duration(text)
-        .map_err(|_| format!("wants a bucket width such as \"1m\", \"1h\" or \"1d\", found {text:?}"))?;
-    match width.as_secs() {
-        _ if width.subsec_nanos() != 0 => Err(format!("wants whole seconds, found {text:?}")),
-        DAY_SECONDS => Ok(Every::Day),
-        seconds @ 1..DAY_SECONDS if DAY_SECONDS.is_multiple_of(seconds) => Ok(Every::Seconds(seconds as u32)),
-        // Otherwise the last bucket of a day would be shorter than the others.
-        _ => Err(format!(
-            "must divide a day evenly, as 1m, 5m, 1h and 1d do; found {text:?}"
-        )),
+/// `Some(None)`: kept for ever.
+fn expire_after(section: &Section<'_>, every: Option<Every>) -> Option<Option<Duration>> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * DAY_SECONDS);
+    if !section.has("expire_after") {
+        return Some(None);
+    }
+    // A bucket lasts until its end at least.
+    let width = Duration::from_secs(every.map_or(1, Every::seconds));
+    section.duration("expire_after", None, width..=LONGEST).map(Some)
+}
+
+impl Every {
+    /// Reads a width such as `1m`, `1h` or `1d`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let width = humantime::parse_duration(text)
+            .map_err(|_| format!("wants a bucket width such as \"1m\", \"1h\" or \"1d\", found {text:?}"))?;
+        match width.as_secs() {
+            _ if width.subsec_nanos() != 0 => Err(format!("wants whole seconds, found {text:?}")),
+            DAY_SECONDS => Ok(Self::Day),
+            seconds @ 1..DAY_SECONDS if DAY_SECONDS.is_multiple_of(seconds) => Ok(Self::Seconds(seconds as u32)),
+            // Otherwise the last bucket of a day would be shorter than the others.
+            _ => Err(format!(
+                "must divide a day evenly, as 1m, 5m, 1h and 1d do; found {text:?}"
+            )),
+        }
+    }
+
+    /// Of wall clock.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Seconds(seconds) => seconds.into(),
+            Self::Day => DAY_SECONDS,
+        }
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Day => f.write_str("1d"),
+            Self::Seconds(seconds) => humantime::format_duration(Duration::from_secs((*seconds).into())).fmt(f),
+        }
     }
 }
 
@@ -71,17 +106,22 @@ fn dimensions(section: &Section<'_>, declared: &Declared, document: &mut BTreeSe
 }
 
 fn dimension(name: &str, declared: &Declared) -> Result<Option<usize>, String> {
-    use FieldType::{Boolean, Byte, Date, Integer, Long, Short, String};
     let Some((index, field)) = declared.find(name)? else {
         return Ok(None);
     };
-    match field.ty {
-        String | Boolean | Byte | Short | Integer | Long | Date => Ok(Some(index)),
-        // A bucket per instant or per float is no aggregate, and equality of floats is no grouping.
-        ty => Err(format!(
-            "{name:?} is a {ty}; dimensions are strings, booleans, whole numbers and dates"
+    match is_dimension(field.ty) {
+        true => Ok(Some(index)),
+        false => Err(format!(
+            "{name:?} is a {}; dimensions are strings, booleans, whole numbers and dates",
+            field.ty
         )),
     }
+}
+
+/// A bucket per instant or per float is no aggregate, and equality of floats is no grouping.
+fn is_dimension(ty: FieldType) -> bool {
+    use FieldType::{Boolean, Byte, Date, Integer, Long, Short, String};
+    matches!(ty, String | Boolean | Byte | Short | Integer | Long | Date)
 }
 
 fn measures(
@@ -134,9 +174,10 @@ fn claim(name: &str, measure: Measure, document: &mut BTreeSet<String>) -> Resul
     Ok(())
 }
 
-/// `sum(field) | count() | min(field) | max(field) | avg(field)`.
+/// `sum(field) | count() | min(field) | max(field) | avg(field) | distinct(field)`.
 fn measure(text: &str, declared: &Declared) -> Result<Option<Measure>, String> {
-    let grammar = || format!("wants sum(field), count(), min(field), max(field) or avg(field), found {text:?}");
+    let grammar =
+        || format!("wants sum(field), count(), min(field), max(field), avg(field) or distinct(field), found {text:?}");
     let (function, argument) = text
         .trim()
         .strip_suffix(')')
@@ -151,11 +192,18 @@ fn measure(text: &str, declared: &Declared) -> Result<Option<Measure>, String> {
         ("min", _) => Measure::Min,
         ("max", _) => Measure::Max,
         ("avg", _) => Measure::Avg,
+        ("distinct", _) => Measure::Distinct,
         _ => return Err(grammar()),
     };
     let Some((index, field)) = declared.find(argument)? else {
         return Ok(None);
     };
+    if function == "distinct" {
+        return match is_dimension(field.ty) {
+            true => Ok(Some(make(index))),
+            false => Err(format!("distinct cannot be taken of {argument:?}, a {}", field.ty)),
+        };
+    }
     let ordered = matches!(field.ty, FieldType::Timestamp | FieldType::Date) && matches!(function, "min" | "max");
     if is_numeric(field.ty) || ordered {
         Ok(Some(make(index)))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 
-use super::secret::mask;
+use super::secret::{MASK, mask};
 use super::{
     Config, Every, LakeConfig, Measure, MongoConfig, RollupConfig, Start, StreamConfig, Tombstones, UpkeepConfig,
 };
@@ -35,6 +35,19 @@ pub fn to_toml(config: &Config) -> String {
     out.header("[http]");
     out.entry("enabled", config.http.enabled);
     out.entry("listen", quoted(&config.http.listen));
+    out.entry("token", quoted(if config.http.token.is_empty() { "" } else { MASK }));
+    out.header("[collect]");
+    let collect = &config.collect;
+    out.entry("listen", quoted(&collect.listen));
+    out.entry("stream", quoted(&collect.stream));
+    out.entry("origins", list(collect.origins.iter().map(String::as_str)));
+    let proxies: Vec<String> = collect.proxies.iter().map(ToString::to_string).collect();
+    out.entry("proxies", list(proxies.iter().map(String::as_str)));
+    out.entry("max_body", size(collect.max_body_bytes as u64));
+    out.entry("max_events", collect.max_events);
+    out.entry("rate", collect.rate);
+    out.entry("burst", collect.burst);
+    out.entry("shop", collect.shop);
     out.header("[limits]");
     out.entry("max_in_flight", size(config.limits.max_in_flight_bytes));
     out.entry("max_batch_records", config.limits.max_batch_records);
@@ -145,6 +158,12 @@ impl Text {
             list(rollup.by.iter().map(|index| schema.fields[*index].name.as_str())),
         );
         self.entry("measures", format_args!("{{ {} }}", measures.join(", ")));
+        if let Some(expire_after) = rollup.expire_after {
+            self.entry(
+                "expire_after",
+                quoted(&humantime::format_duration(expire_after).to_string()),
+            );
+        }
     }
 }
 
@@ -209,15 +228,13 @@ fn measure_text(measure: Measure, schema: &StreamSchema) -> String {
         Measure::Min(field) => ("min", field),
         Measure::Max(field) => ("max", field),
         Measure::Avg(field) => ("avg", field),
+        Measure::Distinct(field) => ("distinct", field),
     };
     format!("{function}({})", schema.fields[field].name)
 }
 
 fn every(every: Every) -> String {
-    match every {
-        Every::Day => quoted("1d"),
-        Every::Seconds(seconds) => duration(Duration::from_secs(seconds.into())),
-    }
+    quoted(&every.to_string())
 }
 
 fn start(start: Start) -> String {

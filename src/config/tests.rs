@@ -113,6 +113,18 @@ fn the_resolved_defaults_read_like_a_file() {
     [http]
     enabled = true
     listen = "127.0.0.1:8080"
+    token = ""
+
+    [collect]
+    listen = "127.0.0.1:8081"
+    stream = "clicks"
+    origins = []
+    proxies = []
+    max_body = "64KiB"
+    max_events = 100
+    rate = 50
+    burst = 200
+    shop = true
 
     [limits]
     max_in_flight = "64MiB"
@@ -164,6 +176,18 @@ fn the_resolved_defaults_read_like_a_file() {
     by = ["region", "product", "category"]
     measures = { revenue = "sum(amount)", sales = "count()", units = "sum(quantity)" }
 
+    [[streams.rollups]]
+    name = "sales_by_region"
+    every = "1h"
+    by = ["region"]
+    measures = { revenue = "sum(amount)", sales = "count()", units = "sum(quantity)" }
+
+    [[streams.rollups]]
+    name = "sales_by_product"
+    every = "1d"
+    by = ["product", "category"]
+    measures = { revenue = "sum(amount)", sales = "count()", units = "sum(quantity)" }
+
     [[streams]]
     name = "clicks"
     topic = "clicks"
@@ -196,6 +220,18 @@ fn the_resolved_defaults_read_like_a_file() {
     every = "1h"
     by = ["referrer", "page"]
     measures = { steps = "count()" }
+
+    [[streams.rollups]]
+    name = "sessions_by_minute"
+    every = "1m"
+    by = []
+    measures = { sessions = "distinct(session_id)" }
+
+    [[streams.rollups]]
+    name = "sessions_by_hour"
+    every = "1h"
+    by = ["device"]
+    measures = { clicks = "count()", sessions = "distinct(session_id)" }
     "#);
 }
 
@@ -385,9 +421,23 @@ name = "clicks_eu"
     };
     assert_eq!(
         rollups(1),
-        ["sales_year_by_minute", "sales_year_by_hour", "sales_year_by_day"]
+        [
+            "sales_year_by_minute",
+            "sales_year_by_hour",
+            "sales_year_by_day",
+            "sales_year_by_region",
+            "sales_year_by_product"
+        ]
     );
-    assert_eq!(rollups(2), ["clicks_eu_by_minute", "clicks_eu_paths_by_hour"]);
+    assert_eq!(
+        rollups(2),
+        [
+            "clicks_eu_by_minute",
+            "clicks_eu_paths_by_hour",
+            "clicks_eu_sessions_by_minute",
+            "clicks_eu_sessions_by_hour"
+        ]
+    );
     assert_eq!(config.streams[1].lake.commit_interval, Duration::from_secs(300));
     assert_eq!(
         config.streams[1].schema.fingerprint(),
@@ -667,7 +717,7 @@ fn measures_follow_their_grammar() {
     for (text, expected) in [
         (
             r#"a = "median(value)""#,
-            "wants sum(field), count(), min(field), max(field) or avg(field)",
+            "wants sum(field), count(), min(field), max(field), avg(field) or distinct(field)",
         ),
         (r#"a = "sum()""#, "wants sum(field)"),
         (r#"a = "sum value""#, "wants sum(field)"),
@@ -807,8 +857,12 @@ fn secrets_are_masked_where_the_configuration_is_printed() {
 [lake.storage]
 aws_secret_access_key = "hunter2"
 aws_access_key_id = "visible"
+[http]
+token = "hunter2hunter2hunter2"
 "#,
     ));
+    let short = problem("[http]\ntoken = \"hunter2\"\n");
+    assert!(short.contains("http.token") && !short.contains("hunter"), "{short}");
     assert!(!printed.contains("hunter2"), "{printed}");
     assert!(printed.contains("aws_access_key_id = \"visible\""), "{printed}");
 }
@@ -821,6 +875,10 @@ fn sizes_and_intervals_have_bounds() {
         ("mongo", "flush_interval = \"0s\""),
         ("mongo", "insert_concurrency = 0"),
         ("limits", "max_batch_records = 0"),
+        ("collect", "max_body = \"1MiB\""),
+        ("collect", "max_events = 0"),
+        ("collect", "rate = 0"),
+        ("collect", "burst = 0"),
         ("limits", "max_in_flight = \"1KiB\""),
     ] {
         let report = layers(&format!("[{section}]\n{line}\n"), &[], &[]).expect_err(line);
@@ -837,6 +895,38 @@ fn sizes_and_intervals_have_bounds() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let config = good("[collect]\norigins = [\"https://shop.example\", \"http://localhost:3000\", \"*\"]\n");
+    assert_eq!(config.collect.origins.len(), 3);
+    for (bad, hint) in [
+        (
+            "https://shop.example/",
+            "wants an origin as browsers write it: \"https://shop.example\"",
+        ),
+        ("https://shop.example:443", "\"https://shop.example\""),
+        ("HTTPS://Shop.example", "\"https://shop.example\""),
+        ("shop.example", "wants an origin such as"),
+        ("*.shop.example", "wants an origin such as"),
+        ("null", "wants an origin such as"),
+    ] {
+        let report = problem(&format!("[collect]\norigins = [\"{bad}\"]\n"));
+        assert!(
+            report.contains("affluent.toml:2: collect.origins: ") && report.contains(hint),
+            "{report}"
+        );
+    }
+    let from_flag = layers("", &[], &["collect.origins=https://a.example, https://b.example"]);
+    assert_eq!(from_flag.expect("valid").collect.origins.len(), 2);
+    assert!(problem("[collect]\nproxies = [\"proxy.local\"]\n").contains("wants IP addresses"));
+}
+
+#[test]
+fn a_full_request_of_events_fits_the_burst() {
+    assert!(problem("[collect]\nmax_events = 201\n").contains("collect.burst: must not be smaller"));
+    good("[collect]\nmax_events = 200\n");
 }
 
 #[test]

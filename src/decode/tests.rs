@@ -557,6 +557,7 @@ fn a_dimension_that_would_burst_its_rollup_document_is_rejected() {
         every: Every::Day,
         by: vec![1],
         measures: BTreeMap::new(),
+        expire_after: None,
     });
     let read = |len: usize| {
         let payload = format!(r#"{{"at":"2025-01-01T00:00:00Z","v":"{}"}}"#, "x".repeat(len));

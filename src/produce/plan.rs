@@ -202,7 +202,9 @@ mod tests {
             http: HttpConfig {
                 enabled: false,
                 listen: String::new(),
+                token: String::new(),
             },
+            collect: Default::default(),
             limits: LimitsConfig {
                 max_in_flight_bytes: 0,
                 max_batch_records: 0,

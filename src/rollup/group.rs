@@ -23,9 +23,9 @@ use crate::config::Every;
 pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// A coded column: one code per row over all batches, and the value behind each code.
-struct Coded<V> {
-    rows: Vec<u32>,
-    values: Vec<V>,
+pub(super) struct Coded<V> {
+    pub rows: Vec<u32>,
+    pub values: Vec<V>,
 }
 
 /// The batches of one call and the columns coded so far.
@@ -125,7 +125,7 @@ fn code_starts(batches: &[RecordBatch], event_time: usize, mut buckets: Buckets)
     }
 }
 
-fn code_dimension(batches: &[RecordBatch], field: usize) -> Coded<Value> {
+pub(super) fn code_dimension(batches: &[RecordBatch], field: usize) -> Coded<Value> {
     let columns: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(field)).collect();
     let Some(first) = columns.first() else {
         return Coded {

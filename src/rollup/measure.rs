@@ -1,7 +1,9 @@
 //! Adding up one measure over all groups, column by column, with types kept.
 //!
-//! Owns: exact sums (checked), extremes, counts; nulls take no part.
+//! Owns: exact sums (checked), extremes, counts, sketches of what is distinct; nulls take no part.
 //! Does not own: grouping (`group`).
+
+use std::collections::BTreeMap;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
@@ -11,7 +13,8 @@ use arrow::array::types::{
 use arrow::array::{Array, ArrowPrimitiveType, RecordBatch};
 use arrow::datatypes::DataType;
 
-use super::group::{Groups, MICROS_PER_DAY};
+use super::group::{Groups, MICROS_PER_DAY, code_dimension};
+use super::sketch::{Register, register};
 use super::{Operator, Output, Source, Value};
 
 /// Largest coefficient of an exact Decimal128: 34 digits.
@@ -37,6 +40,7 @@ pub(super) fn column(
                 .collect();
             Ok(count(groups, |row| valid[row]))
         }
+        Source::Distinct(field) => Ok(distinct(batches, groups, field)),
         Source::Field(field) => field_column(batches, groups, field, output.operator),
     }
 }
@@ -47,6 +51,27 @@ fn count(groups: &Groups<'_>, counts: impl Fn(usize) -> bool) -> Vec<Option<Valu
         totals[group as usize] += i64::from(counts(row));
     }
     totals.into_iter().map(|n| (n > 0).then_some(Value::Long(n))).collect()
+}
+
+fn distinct(batches: &[RecordBatch], groups: &Groups<'_>, field: usize) -> Vec<Option<Value>> {
+    let coded = code_dimension(batches, field);
+    // One hash per distinct value, not per row.
+    let registers: Vec<Option<Register>> = coded.values.iter().map(register).collect();
+    let mut highest: Vec<BTreeMap<u16, u8>> = vec![BTreeMap::new(); groups.count];
+    for (&code, &group) in coded.rows.iter().zip(&groups.rows) {
+        if let Some(Register { index, rank }) = registers[code as usize] {
+            let known = highest[group as usize].entry(index).or_default();
+            *known = rank.max(*known);
+        }
+    }
+    let sketch = |highest: BTreeMap<u16, u8>| {
+        let registers = highest.into_iter().map(|(index, rank)| Register { index, rank });
+        Value::Registers(registers.collect())
+    };
+    let seen = highest
+        .into_iter()
+        .map(|highest| (!highest.is_empty()).then(|| sketch(highest)));
+    seen.collect()
 }
 
 fn field_column(

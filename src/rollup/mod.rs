@@ -14,8 +14,10 @@
 mod bucket;
 mod group;
 mod measure;
+pub mod sketch;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use chrono_tz::Tz;
@@ -25,6 +27,7 @@ pub use bucket::Buckets;
 use crate::config::{Every, Measure, RollupConfig};
 use crate::schema::StreamSchema;
 use group::Codes;
+use sketch::Register;
 
 /// A scalar of a rollup document: a dimension, or what a measure adds.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +44,8 @@ pub enum Value {
     Text(String),
     /// Microseconds UTC; a calendar day is its midnight UTC.
     Instant(i64),
+    /// What is distinct in the group, by index: never a dimension.
+    Registers(Vec<Register>),
 }
 
 /// How a stored measure takes an increment in.
@@ -65,6 +70,8 @@ enum Source {
     /// Rows in which the field is not null.
     NonNull(usize),
     Field(usize),
+    /// The distinct values of the field.
+    Distinct(usize),
 }
 
 /// What one group of rows adds to its document.
@@ -92,6 +99,8 @@ pub struct Rollup {
     pub name: String,
     pub dimensions: Vec<String>,
     pub outputs: Vec<Output>,
+    /// Buckets older than that are deleted by the server.
+    pub expire_after: Option<Duration>,
     every: Every,
     zone: Tz,
     event_time: usize,
@@ -108,6 +117,7 @@ impl Rollup {
                 .iter()
                 .flat_map(|(name, measure)| outputs(name, *measure))
                 .collect(),
+            expire_after: config.expire_after,
             every: config.every,
             zone: schema.timezone,
             event_time: schema.event_time,
@@ -123,6 +133,8 @@ fn outputs(name: &str, measure: Measure) -> Vec<Output> {
         Measure::Sum(field) => vec![output(name.into(), Operator::Add, Source::Field(field))],
         Measure::Min(field) => vec![output(name.into(), Operator::Min, Source::Field(field))],
         Measure::Max(field) => vec![output(name.into(), Operator::Max, Source::Field(field))],
+        // Registers come together by their maximum.
+        Measure::Distinct(field) => vec![output(name.into(), Operator::Max, Source::Distinct(field))],
         Measure::Avg(field) => vec![
             output(format!("{name}_sum"), Operator::Add, Source::Field(field)),
             output(format!("{name}_count"), Operator::Add, Source::NonNull(field)),
@@ -189,7 +201,11 @@ pub fn fingerprint(rollups: &[RollupConfig], schema: &StreamSchema) -> String {
                 Measure::Min(field) => write!(text, " {measure_name}=min({})", name(field)),
                 Measure::Max(field) => write!(text, " {measure_name}=max({})", name(field)),
                 Measure::Avg(field) => write!(text, " {measure_name}=avg({})", name(field)),
+                Measure::Distinct(field) => write!(text, " {measure_name}=distinct({})", name(field)),
             };
+        }
+        if let Some(expire_after) = rollup.expire_after {
+            let _ = write!(text, " expire after {}s", expire_after.as_secs());
         }
     }
     text

@@ -69,6 +69,7 @@ fn config(name: &str, by: &[usize], measures: &[(&str, Measure)]) -> RollupConfi
             .iter()
             .map(|(n, m)| ((*n).to_owned(), *m))
             .collect::<BTreeMap<_, _>>(),
+        expire_after: None,
     }
 }
 

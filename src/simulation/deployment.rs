@@ -14,6 +14,7 @@ use super::operation::{Operation, Outcome};
 use super::world::{OwnerId, World};
 use crate::error::{Invariant, SinkError};
 use crate::offsets::TopicId;
+use crate::rollup::Rollup;
 use crate::sink::mongo::PROGRESS_COLLECTION;
 use crate::sink::mongo::deployment::{CallError, Deployment, Identity, ProgressDocument, Transaction};
 
@@ -102,6 +103,10 @@ impl Deployment for SimulatedDeployment {
             Outcome::Done => Ok(()),
             outcome => Err(failed(outcome, &[]).classify("create a collection")),
         }
+    }
+
+    async fn index(&self, _: &[Rollup]) -> Result<(), SinkError> {
+        Ok(())
     }
 
     async fn refuse_foreign(&self, collections: &[&str]) -> Result<(), SinkError> {

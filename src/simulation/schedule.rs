@@ -343,6 +343,7 @@ fn stream(dice: &mut Dice) -> StreamConfig {
                 .iter()
                 .map(|(name, measure)| ((*name).to_owned(), *measure))
                 .collect(),
+            expire_after: None,
         }],
         tombstones: Tombstones::DeadLetter,
         max_record_bytes: 1 << 20,

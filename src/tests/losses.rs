@@ -6,12 +6,11 @@ use std::process::{Command, Output};
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use mongodb::{Client, Database};
 use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Job, env, text, until};
+use crate::support::{Job, env, in_database, text, until};
 use crate::topics;
 
 const ONCE: &[&str] = &["run", "--once", "--stream", "sales"];
@@ -62,14 +61,6 @@ fn recreate(job: &Job, count: u64) {
 
 fn produce(job: &Job, count: u64) {
     job.produce("sales", count, &["--partitions", "1"]);
-}
-
-/// On a client of its own: a client lives in the runtime that made it.
-fn in_database<T, F: Future<Output = T>>(job: &Job, ask: impl FnOnce(Database) -> F) -> T {
-    wait(async {
-        let client = Client::with_uri_str(env("AFFLUENT_TEST_MONGO")).await.unwrap();
-        ask(client.database(&job.name)).await
-    })
 }
 
 fn sales_stored(job: &Job) -> u64 {

@@ -57,6 +57,7 @@ impl Fixture {
             every: Every::Seconds(60),
             by: vec![1],
             measures: BTreeMap::from([("n".to_owned(), Measure::Count)]),
+            expire_after: None,
         };
         let mongo = MongoConfig {
             enabled: true,

@@ -267,6 +267,15 @@ pub fn lag(status: &Value) -> Option<u64> {
     partitions.map(|p| p["lag_records"].as_u64()).sum()
 }
 
+/// Asks the job's own database, on a client of its own: a client lives in the runtime that made it.
+pub fn in_database<T, F: Future<Output = T>>(job: &Job, ask: impl FnOnce(mongodb::Database) -> F) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(async {
+        let client = mongodb::Client::with_uri_str(env("AFFLUENT_TEST_MONGO")).await.unwrap();
+        ask(client.database(&job.name)).await
+    })
+}
+
 pub fn text(output: &Output) -> String {
     format!(
         "{}{}",

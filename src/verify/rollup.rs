@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::raw::{RawBsonRef, RawDocument};
-use chrono::{Duration, LocalResult, NaiveDateTime, TimeZone, Timelike};
+use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
 use super::compare::Kind;
@@ -51,6 +51,8 @@ struct Accumulator {
     count: i64,
     total: Total,
     extreme: Option<Value>,
+    /// Of what is distinct, the highest rank by register.
+    ranks: BTreeMap<u16, u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,14 +114,22 @@ impl Recomputed {
         }
     }
 
-    /// Compares with every document of the rollup's collection.
-    pub fn compare<D: AsRef<RawDocument>>(mut self, documents: impl IntoIterator<Item = D>) -> RollupTally {
+    /// Compares with every document of the rollup's collection, at some instant after they were read. Buckets that may be
+    /// deleted by now are left out: a late record may have brought a piece of one back.
+    pub fn compare<D: AsRef<RawDocument>>(
+        mut self,
+        documents: impl IntoIterator<Item = D>,
+        now: DateTime<Utc>,
+    ) -> RollupTally {
+        let kept_from = self.rollup.expire_after.map(|after| (now - after).timestamp_millis());
+        let kept_from = kept_from.unwrap_or(i64::MIN);
+        self.groups.retain(|_, group| group.start_ms > kept_from);
         let mut tally = RollupTally {
             groups: self.groups.len() as u64,
             ..RollupTally::default()
         };
         for document in documents {
-            self.compare_one(document.as_ref(), &mut tally);
+            self.compare_one(document.as_ref(), kept_from, &mut tally);
         }
         for group in self.groups.values().filter(|group| !group.found) {
             tally.missing.add(|| self.name(group.start_ms, &group.dimensions));
@@ -127,7 +137,7 @@ impl Recomputed {
         tally
     }
 
-    fn compare_one(&mut self, document: &RawDocument, tally: &mut RollupTally) {
+    fn compare_one(&mut self, document: &RawDocument, kept_from: i64, tally: &mut RollupTally) {
         let Some((start_ms, dimensions)) = self.document_key(document) else {
             let id = document
                 .get("_id")
@@ -139,6 +149,9 @@ impl Recomputed {
                 .add(|| (id, "its _id is none of this rollup's".to_owned()));
             return;
         };
+        if start_ms <= kept_from {
+            return;
+        }
         let name = self.name(start_ms, &dimensions);
         let Some(group) = self
             .groups
@@ -193,11 +206,17 @@ impl Accumulator {
             count: 0,
             total: Total::Nothing,
             extreme: None,
+            ranks: BTreeMap::new(),
         }
     }
 
     fn add(&mut self, measure: Measure, row: &Row) {
-        let (Measure::Sum(field) | Measure::Min(field) | Measure::Max(field) | Measure::Avg(field)) = measure else {
+        let (Measure::Sum(field)
+        | Measure::Min(field)
+        | Measure::Max(field)
+        | Measure::Avg(field)
+        | Measure::Distinct(field)) = measure
+        else {
             self.count += 1;
             return;
         };
@@ -208,6 +227,13 @@ impl Accumulator {
         let keep = match measure {
             Measure::Min(_) => Ordering::Less,
             Measure::Max(_) => Ordering::Greater,
+            Measure::Distinct(_) => {
+                if let Some((register, rank)) = register(value) {
+                    let highest = self.ranks.entry(register).or_default();
+                    *highest = rank.max(*highest);
+                }
+                return;
+            }
             _ => {
                 self.total.add(value);
                 return;
@@ -244,6 +270,24 @@ impl Total {
             _ => Self::Double(value, value.abs()),
         }
     }
+}
+
+/// The register that a value falls into, and its rank there (docs/rollups.md has the form).
+fn register(value: &Value) -> Option<(u16, u8)> {
+    const MICROS_PER_DAY: i64 = 86_400_000_000;
+    let number = |number: i64| number.to_le_bytes().to_vec();
+    let bytes = match value {
+        Value::String(text) => text.as_bytes().to_vec(),
+        Value::Boolean(value) => vec![u8::from(*value)],
+        Value::Integer(value) => number(*value),
+        Value::Date(days) => number(i64::from(*days) * MICROS_PER_DAY),
+        _ => return None,
+    };
+    let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+    let (register, rest) = ((hash >> 54) as u16, hash & ((1 << 54) - 1));
+    // Zeros before the first one among 54 bits.
+    let zeros = (0..54).take_while(|bit| rest & (1 << (53 - bit)) == 0).count();
+    Some((register, zeros as u8 + 1))
 }
 
 fn order(a: &Value, b: &Value) -> Ordering {
@@ -317,6 +361,7 @@ fn measure_cells(
             (format!("{name}_sum"), total),
             (format!("{name}_count"), Cell::Count(accumulator.count)),
         ],
+        Measure::Distinct(_) => vec![(name.to_owned(), Cell::Ranks(accumulator.ranks.clone()))],
         Measure::Min(field) | Measure::Max(field) => {
             let cell = match &accumulator.extreme {
                 Some(value) => Cell::Value(schema.fields[field].ty, value.clone()),
@@ -328,6 +373,7 @@ fn measure_cells(
     .into_iter()
     .map(|(name, cell)| match cell {
         Cell::Total(Total::Nothing) => (name, Cell::Absent),
+        Cell::Ranks(ranks) if ranks.is_empty() => (name, Cell::Absent),
         cell => (name, cell),
     })
     .collect()
@@ -342,6 +388,7 @@ enum Cell {
     Count(i64),
     Total(Total),
     Value(FieldType, Value),
+    Ranks(BTreeMap<u16, u8>),
 }
 
 impl Cell {
@@ -359,6 +406,7 @@ impl Cell {
                 // rounding stays.
                 (found - sum).abs() <= DOUBLE_TOLERANCE * magnitude
             }
+            (Self::Ranks(ranks), RawBsonRef::Document(found)) => found_ranks(found).as_ref() == Some(ranks),
             (Self::Value(ty, value), found) => {
                 document::value(*ty, found).is_some_and(|found| Form::Mongo.value(&found) == *value)
             }
@@ -376,8 +424,25 @@ impl Cell {
             Self::Total(Total::Decimal(sum, scale)) => show(Some(&Value::Decimal(*sum, *scale))),
             Self::Total(Total::Double(sum, _)) => format!("{sum:?}"),
             Self::Value(_, value) => show(Some(value)),
+            Self::Ranks(ranks) => format!("a sketch of {} registers", ranks.len()),
         }
     }
+}
+
+/// `{"<register>": <rank>, …}`, in any order, each once.
+fn found_ranks(document: &RawDocument) -> Option<BTreeMap<u16, u8>> {
+    let mut ranks = BTreeMap::new();
+    for element in document {
+        let (name, RawBsonRef::Int32(rank)) = element.ok()? else {
+            return None;
+        };
+        let register = name.as_str().parse().ok()?;
+        ranks
+            .insert(register, u8::try_from(rank).ok()?)
+            .is_none()
+            .then_some(())?;
+    }
+    Some(ranks)
 }
 
 fn key<'v>(start_ms: i64, dimensions: impl Iterator<Item = Option<&'v Value>>) -> GroupKey {

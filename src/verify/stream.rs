@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use bson::raw::{RawBsonRef, RawDocument};
+use chrono::Utc;
 use indicatif::ProgressBar;
 
 use super::compare::{Comparison, Expected, Kind, MAX_EXAMPLES, Stored, Tally};
@@ -269,7 +270,9 @@ impl Verification {
         }
         let checked = names.zip(recomputed).zip(documents);
         checked
-            .map(|((name, recomputed), documents)| RollupReport::checked(name, recomputed.compare(documents)))
+            .map(|((name, recomputed), documents)| {
+                RollupReport::checked(name, recomputed.compare(documents, Utc::now()))
+            })
             .collect()
     }
 

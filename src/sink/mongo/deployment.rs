@@ -22,6 +22,7 @@ use super::{collections, topology};
 use crate::config::StreamConfig;
 use crate::error::SinkError;
 use crate::offsets::TopicId;
+use crate::rollup::Rollup;
 
 /// A server that does not answer is not waited for a second time.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,8 +34,13 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait Deployment: Send + Sync + 'static {
     type Transaction: Transaction;
 
-    /// Creates the collections that are missing; the first one is checked for what would delete its documents.
+    /// Creates the collections that are missing, a stream's and its rollups'; the first one is checked for what would
+    /// delete its documents.
     fn prepare(&self, collections: &[&str]) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Creates what is missing of the rollups' indexes. They may delete old buckets: only where what is stored is known to be
+    /// of these definitions.
+    fn index(&self, rollups: &[Rollup]) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Stops where one of the collections holds a document.
     fn refuse_foreign(&self, collections: &[&str]) -> impl Future<Output = Result<(), SinkError>> + Send;
@@ -110,6 +116,13 @@ impl Deployment for Server {
             Some(stream) => collections::refuse_expiry(&self.database, stream).await,
             None => Ok(()),
         }
+    }
+
+    async fn index(&self, rollups: &[Rollup]) -> Result<(), SinkError> {
+        for rollup in rollups {
+            collections::index(&self.database, rollup).await?;
+        }
+        Ok(())
     }
 
     async fn refuse_foreign(&self, names: &[&str]) -> Result<(), SinkError> {

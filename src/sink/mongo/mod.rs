@@ -42,7 +42,9 @@ use self::document::Encoder;
 use self::error::DUPLICATE_KEY;
 use self::portion::PortionSize;
 use self::progress::Identity;
-pub use self::progress::{FormerSchema, PROGRESS_COLLECTION, ProgressDocument, State, read_progress};
+pub use self::progress::{
+    FormerSchema, PROGRESS_COLLECTION, ProgressDocument, State, progress_of, read_progress, reader,
+};
 use super::{CommitSummary, Pending, Position, Reason, Sink, SinkName};
 use crate::batch::Batch;
 use crate::config::{MongoConfig, StreamConfig};
@@ -68,6 +70,7 @@ pub struct MongoSink<D = Server> {
     buckets: KnownBuckets,
     portion: PortionSize,
     collections_ready: bool,
+    is_indexed: bool,
     /// The stream's progress documents as last read: what a transaction must find unchanged.
     known: BTreeMap<Partition, ProgressDocument>,
     /// The schemas that `known` says were in force before: their owners may have left documents beyond progress.
@@ -113,6 +116,7 @@ impl<D: Deployment> MongoSink<D> {
             buckets: KnownBuckets::default(),
             portion: PortionSize::new(stream.mongo.max_flush_rows),
             collections_ready: false,
+            is_indexed: false,
             known: BTreeMap::new(),
             former: Vec::new(),
             schema: stream.schema.clone(),
@@ -215,6 +219,10 @@ impl<D: Deployment> Sink for MongoSink<D> {
         }
         for document in stored.values() {
             self.identity.check(document, topic_id)?;
+        }
+        if !self.is_indexed {
+            self.deployment.index(&self.rollups).await?;
+            self.is_indexed = true;
         }
         if topic_id.is_known() && stored.values().any(|d| !d.topic_id.is_known()) {
             self.fill_in_topic_id(topic_id).await?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use bson::{DateTime, Document, doc};
 use futures::TryStreamExt;
-use mongodb::options::{Acknowledgment, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::options::{Acknowledgment, DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +132,18 @@ pub async fn read_progress(mongo: &MongoConfig, stream: &str) -> anyhow::Result<
     let collection = collection(&client.database(&mongo.database));
     let documents = read(&collection, stream).await;
     documents.with_context(|| format!("cannot read the progress of stream {stream} in mongodb"))
+}
+
+/// The same, of a database that is open: for whoever asks often.
+pub async fn progress_of(database: &Database, stream: &str) -> Result<Vec<ProgressDocument>, CallError> {
+    read(&collection(database), stream).await
+}
+
+/// A database to read from, by the primary whatever the URI prefers. Connects on first use.
+pub async fn reader(mongo: &MongoConfig) -> anyhow::Result<Database> {
+    let (client, _) = topology::client(&mongo.uri, None).await?;
+    let options = DatabaseOptions::builder().selection_criteria(primary()).build();
+    Ok(client.database_with_options(&mongo.database, options))
 }
 
 pub(super) fn collection(database: &Database) -> Collection<ProgressDocument> {

@@ -349,6 +349,10 @@ impl<D: Deployment> Rebuild<D> {
             if self.find_ours().await?.is_none() {
                 return Err(self.overtaken());
             }
+            if kept.name != self.identity.stream {
+                // What the former definitions let go may be to stay now; the next run sees to it.
+                kept.forget_expiry();
+            }
             kept.make_anew(&self.deployment).await?;
         }
         failpoint!("mongo.rebuild.cleared");

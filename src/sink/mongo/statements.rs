@@ -18,7 +18,7 @@ const MAX_STATEMENTS: usize = 1000;
 const MAX_BYTES: usize = 4 << 20;
 
 /// The field of the bucket's start.
-const START: &str = "t";
+pub(super) const START: &str = "t";
 
 /// What one transaction does to the rollups.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ fn upsert(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment, key: &[u8
             // The server refuses an empty operator document before version 5.
             if measured().next().is_some() {
                 embedded(bytes, name, |bytes| {
-                    measured().for_each(|(name, value)| field(bytes, name, value))
+                    measured().for_each(|(name, value)| operand(bytes, name, value))
                 });
             }
         }
@@ -154,6 +154,19 @@ fn upsert(bytes: &mut Vec<u8>, rollup: &Rollup, increment: &Increment, key: &[u8
     });
     element::name(bytes, kind::BOOLEAN, "upsert");
     bytes.push(1);
+}
+
+/// Registers are fields of their own below the measure's.
+fn operand(bytes: &mut Vec<u8>, name: &str, value: &Value) {
+    match value {
+        Value::Registers(registers) => {
+            for register in registers {
+                let path = format!("{name}.{}", register.index);
+                field(bytes, &path, &Value::Integer(register.rank.into()));
+            }
+        }
+        value => field(bytes, name, value),
+    }
 }
 
 type Measured<'a> = (&'a str, &'a Value);
@@ -211,6 +224,15 @@ fn field(bytes: &mut Vec<u8>, name: &str, value: &Value) {
             element::name(bytes, kind::DATE, name);
             element::date(bytes, *micros);
         }
+        Value::Registers(registers) => embedded(bytes, name, |bytes| {
+            for register in registers {
+                field(
+                    bytes,
+                    &register.index.to_string(),
+                    &Value::Integer(register.rank.into()),
+                );
+            }
+        }),
     }
 }
 
@@ -257,6 +279,7 @@ mod tests {
                 .iter()
                 .map(|(n, m)| ((*n).to_owned(), *m))
                 .collect::<BTreeMap<_, _>>(),
+            expire_after: None,
         };
         Rollup::new(&config, &schema)
     }

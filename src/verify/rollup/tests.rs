@@ -38,13 +38,19 @@ fn documents() -> Vec<Document> {
 }
 
 fn compare(documents: &[Document]) -> RollupTally {
-    let stream = stream();
+    compare_at(documents, None, 0)
+}
+
+fn compare_at(documents: &[Document], expire_after: Option<std::time::Duration>, now_ms: i64) -> RollupTally {
+    let mut stream = stream();
+    stream.rollups[0].expire_after = expire_after;
     let mut recomputed = Recomputed::new(&stream.schema, &stream.rollups[0]);
     rows(&stream).iter().for_each(|row| recomputed.add(row));
     recomputed.compare(
         documents
             .iter()
             .map(|document| RawDocumentBuf::try_from(document).unwrap()),
+        chrono::DateTime::from_timestamp_millis(now_ms).unwrap(),
     )
 }
 
@@ -108,6 +114,17 @@ fn a_group_without_a_document_is_missing() {
     let tally = compare(&documents()[..1]);
     assert_eq!((tally.missing.count, tally.unequal.count), (1, 0));
     assert_eq!(tally.missing.examples, ["1970-01-01T00:00:00Z, region null"]);
+}
+
+#[test]
+fn a_bucket_counts_until_it_may_be_deleted() {
+    let hour = Some(std::time::Duration::from_millis(HOUR_MS as u64));
+    let mut piece = documents();
+    piece[0].insert("readings", 1i64);
+    let before = compare_at(&piece[..1], hour, HOUR_MS - 1);
+    assert_eq!((before.groups, before.missing.count, before.unequal.count), (2, 1, 1));
+    let after = compare_at(&piece[..1], hour, HOUR_MS);
+    assert!(after.holds() && after.groups == 0, "{after:?}");
 }
 
 #[test]

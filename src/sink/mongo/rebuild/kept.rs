@@ -59,6 +59,10 @@ impl Kept {
         }))
     }
 
+    pub fn forget_expiry(&mut self) {
+        self.indexes.retain(|index| !index.contains_key("expireAfterSeconds"));
+    }
+
     pub async fn make_anew(&mut self, deployment: &impl Deployment) -> Result<(), SinkError> {
         // An insert that was on its way may bring the collection back, without its options.
         for _ in 0..TRIES {

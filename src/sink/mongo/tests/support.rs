@@ -162,6 +162,7 @@ pub(super) fn stream(uri: &str, database: &str) -> StreamConfig {
         every,
         by: by.to_vec(),
         measures: measures.iter().cloned().collect(),
+        expire_after: None,
     };
     StreamConfig {
         name: STREAM.into(),

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Int64Array, RecordBatch};
 use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
 
 use super::support::{Fixture, NEW_YEAR, ROLLUP, STREAM, batch, batch_of, rows, store, take_over, topic_id};
 use crate::error::SinkError;
@@ -650,6 +651,64 @@ async fn foreign_documents_and_expiry_are_refused_at_the_start() {
             .expect_err("refused"),
     );
     assert!(text.contains("TTL index"), "{text}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs AFFLUENT_TEST_MONGO"]
+async fn buckets_are_found_by_time_and_expire_as_the_definition_says() {
+    let mut fixture = Fixture::new("expiry").await;
+    let hour = Duration::from_secs(3_600);
+    let rollup = fixture.database.collection::<Document>(ROLLUP);
+    let expiry = |index: &mongodb::IndexModel| index.options.as_ref().and_then(|options| options.expire_after);
+    let by_time = |name: &str| {
+        let named = mongodb::options::IndexOptions::builder().name(name.to_owned()).build();
+        mongodb::IndexModel::builder()
+            .keys(doc! { "t": 1 })
+            .options(named)
+            .build()
+    };
+    rollup.create_index(by_time("somebody's")).await.expect("created");
+    for expire_after in [None, Some(hour), Some(hour)] {
+        fixture.stream.rollups[0].expire_after = expire_after;
+        fixture.sink().await.progress(&topic_id(), &[]).await.expect("prepares");
+        let indexes = rollup.list_indexes().await.expect("listed");
+        let indexes: Vec<_> = indexes.try_collect().await.expect("listed");
+        let found: Vec<_> = indexes[1..]
+            .iter()
+            .map(|index| (index.keys.clone(), expiry(index)))
+            .collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.contains(&(doc! { "t": 1 }, expire_after)), "{found:?}");
+        assert!(found.contains(&(doc! { "region": 1, "t": 1 }, None)), "{found:?}");
+    }
+    fixture.stream.rollups[0].expire_after = None;
+    let refused = fixture.sink().await.progress(&topic_id(), &[]).await;
+    let text = invariant(refused.expect_err("somebody's expiry"));
+    assert!(text.contains("TTL index") && text.contains(ROLLUP), "{text}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs AFFLUENT_TEST_MONGO"]
+async fn buckets_do_not_expire_by_a_definition_that_is_refused() {
+    let mut fixture = Fixture::new("expiry_refused").await;
+    let mut sink = fixture.sink().await;
+    take_over(&mut sink, &[0]).await;
+    fixture.stream.rollups[0].expire_after = Some(Duration::from_secs(3_600));
+    let refused = fixture.sink().await.progress(&topic_id(), &[]).await;
+    let text = invariant(refused.expect_err("other definitions"));
+    assert!(text.contains("expire after 3600s"), "{text}");
+    let rollup = fixture.database.collection::<Document>(ROLLUP);
+    let indexes = rollup.list_indexes().await.expect("listed");
+    let indexes: Vec<_> = indexes.try_collect().await.expect("listed");
+    let expires = |index: &mongodb::IndexModel| {
+        index
+            .options
+            .as_ref()
+            .is_some_and(|options| options.expire_after.is_some())
+    };
+    assert!(!indexes.iter().any(expires), "{indexes:?}");
     fixture.end().await;
 }
 
