@@ -6,6 +6,7 @@
 #   scripts/python.sh bench     pymongo, confluent-kafka                (requirements-bench.txt)
 #   scripts/python.sh peers     pyspark, for scripts/bench/peers        (requirements-peers.txt)
 #   scripts/python.sh engines   every engine that reads the lake        (requirements-engines.txt)
+#   scripts/python.sh monitoring   PyYAML, confluent-kafka             (requirements-monitoring.txt)
 #
 # The virtual environments lie in the cache, one per set, and are made again when the set changes:
 #   AFFLUENT_CACHE   default ${XDG_CACHE_HOME:-$HOME/.cache}/affluent
@@ -13,8 +14,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${AFFLUENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/affluent}
-requirements=$here/requirements-${1:?usage: scripts/python.sh stack|checks|bench|peers|engines}.txt
-[ -f "$requirements" ] || { echo "python.sh: no set named $1 (stack, checks, bench, peers, engines)" >&2; exit 2; }
+requirements=$here/requirements-${1:?usage: scripts/python.sh stack|checks|bench|peers|engines|monitoring}.txt
+[ -f "$requirements" ] || { echo "python.sh: no set named $1 (stack, checks, bench, peers, engines, monitoring)" >&2; exit 2; }
 
 . "$here/tools.sh"
 

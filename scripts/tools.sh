@@ -66,6 +66,17 @@ need_go() {
         { echo "error: building MinIO needs Go 1.21 or later; '$(go version)'. Install it, or name a minio with AFFLUENT_MINIO" >&2; exit 3; }
 }
 
+# Debian's packages start a server on port 9090 and an exporter on 9256 where they may: nobody asked for those.
+need_prometheus() {
+    command -v promtool >/dev/null && command -v prometheus >/dev/null && command -v prometheus-process-exporter >/dev/null && return
+    need_packages "checking the monitoring" prometheus prometheus-process-exporter
+    local service
+    for service in prometheus prometheus-process-exporter; do
+        if [ -d /run/systemd/system ]; then systemctl disable --quiet --now "$service"; else service "$service" stop; fi \
+            >/dev/null 2>&1 || true
+    done
+}
+
 # What the crate's C dependencies (librdkafka, zstd, mimalloc) and its link to OpenSSL need, and cargo itself.
 need_rust() {
     # A login shell would have rustup's folder on the path; a script started by a scheduler does not.

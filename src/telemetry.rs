@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::ChronoUtc;
 
@@ -90,7 +90,10 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         "affluent_compacted_files_total",
         "Files of the lake put together with others"
     );
-    describe_counter!("affluent_compacted_bytes_total", "…and their bytes");
+    describe_counter!(
+        "affluent_compacted_bytes_total",
+        "Bytes of the files put together with others"
+    );
     describe_counter!(
         "affluent_compactions_overtaken_total",
         "Compactions given up because somebody else changed the files"
@@ -103,7 +106,10 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         "affluent_vacuumed_files_total",
         "Files deleted that no version of a table needs"
     );
-    describe_counter!("affluent_vacuumed_bytes_total", "…and their bytes");
+    describe_counter!(
+        "affluent_vacuumed_bytes_total",
+        "Bytes of the files deleted that no version of a table needs"
+    );
     describe_counter!(
         "affluent_upkeep_failures_total",
         "Failed checkpoints, compactions and vacuums, by kind"
@@ -113,9 +119,29 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         "affluent_ownership_lost_total",
         "Commits refused because another owner moved the progress"
     );
+    describe_counter!(
+        "affluent_collected_events_total",
+        "Events of browsers that Kafka has acknowledged"
+    );
+    describe_counter!(
+        "affluent_refused_requests_total",
+        "Requests with events that were refused, by code"
+    );
+    describe_histogram!(
+        "affluent_collect_seconds",
+        "Time from a request with events to Kafka's acknowledgement of the last one"
+    );
     describe_histogram!(
         "affluent_commit_seconds",
         "Duration of a commit, data and atomic step, by sink"
+    );
+    describe_histogram!(
+        "affluent_checkpoint_seconds",
+        "Duration of a checkpoint of a table of the lake"
+    );
+    describe_histogram!(
+        "affluent_compaction_seconds",
+        "Duration of a compaction of a table of the lake"
     );
     describe_histogram!(
         "affluent_file_fill_ratio",
@@ -360,6 +386,29 @@ fn render_lateness(streams: &BTreeMap<String, Lateness>) -> String {
         line(format_args!("{NAME}_count{{stream=\"{stream}\"}} {count}"));
     }
     text
+}
+
+/// Events of one request, acknowledged by Kafka.
+pub fn collected(stream: &str, events: usize, took: Duration) {
+    counter!("affluent_collected_events_total", "stream" => stream.to_owned()).increment(events as u64);
+    histogram!("affluent_collect_seconds", "stream" => stream.to_owned()).record(took.as_secs_f64());
+}
+
+/// Not a warning: whoever reaches the port could fill the log.
+pub fn request_refused(stream: &str, code: &'static str, why: &dyn Display) {
+    counter!("affluent_refused_requests_total", "stream" => stream.to_owned(), "code" => code).increment(1);
+    debug!(stream, code, "refused: {why}");
+}
+
+pub fn not_acknowledged(stream: &str, why: &dyn Display) {
+    warn!(
+        stream,
+        "Kafka does not acknowledge events, requests are refused until it does: {why}"
+    );
+}
+
+pub fn acknowledged_again(stream: &str) {
+    info!(stream, "Kafka acknowledges events again");
 }
 
 pub fn reading(stream: &str, from: &Progress) {
