@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::config::load::{self, ConfigArgs};
 use crate::error::{Exit, exit_code};
 use crate::telemetry::{self, LogFormat};
-use crate::{check, dead_letter, lake_command, produce, rebuild, run, status, verify};
+use crate::{check, collect, dead_letter, lake_command, produce, rebuild, run, serve, status, verify};
 
 /// Reads Kafka once and lands every micro-batch, exactly once, in MongoDB and in a Delta lake
 #[derive(Debug, Parser)]
@@ -42,8 +42,12 @@ struct Cli {
 enum Command {
     /// Ingest for ever, or with --once drain to the end offsets seen at the start and exit
     Run(run::RunArgs),
+    /// Answer the API and metrics without ingesting
+    Serve(serve::ServeArgs),
     /// Produce sample sales or clicks, or the lines of a file
     Produce(produce::ProduceArgs),
+    /// Take page views and clicks from browsers into Kafka
+    Collect(collect::CollectArgs),
     /// Validate and print the resolved configuration; --connect probes every service
     Check(check::CheckArgs),
     /// Per partition: the log's ends, progress of each sink, lag in records and seconds
@@ -71,7 +75,9 @@ pub async fn main() -> Exit {
     };
     let done = match cli.command {
         Command::Run(args) => run::run(args, &config).await,
+        Command::Serve(args) => serve::run(args, &config).await,
         Command::Produce(args) => produce::run(args, &config).await,
+        Command::Collect(args) => collect::run(args, &config).await,
         Command::Check(args) => check::run(args, &config).await,
         Command::Status(args) => status::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,

@@ -30,6 +30,7 @@ pub mod source;
 // around it
 pub mod check;
 pub mod cli;
+pub mod collect;
 pub mod health;
 pub mod lake_command;
 pub mod memory;

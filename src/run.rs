@@ -67,7 +67,7 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
     let shutdown = CancellationToken::new();
     let metrics = telemetry::init_metrics()?;
     let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
-    let server = serve::start(&config.http, metrics, board.clone(), shutdown.child_token()).await?;
+    let server = serve::start(&config, metrics, board.clone(), false, shutdown.child_token()).await?;
     end_on_signals(shutdown.clone());
 
     let memory = memory::divide(&config, &streams);
@@ -330,7 +330,7 @@ impl Opening<'_> {
 }
 
 /// First signal: end gracefully. Second: exit at once.
-fn end_on_signals(shutdown: CancellationToken) {
+pub(crate) fn end_on_signals(shutdown: CancellationToken) {
     tokio::spawn(async move {
         if let Err(error) = next_signal().await {
             error!("cannot listen for signals: {error}");

@@ -1,21 +1,18 @@
 //! `affluent dead-letters list|show|replay`.
 //!
-//! Owns: the command line, and what `list` and `show` say about letters.
-//! Does not own: replaying (`replay`), choosing (`select`), layout (`print`), reading (`reader`).
+//! Owns: the command line, and what `show` says about a letter.
+//! Does not own: what `list` says (`listing`), replaying (`replay`), choosing (`select`), layout (`print`), reading (`reader`).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-
-use serde::Serialize;
-
-use super::letter::{Letter, Origin};
+use super::letter::Letter;
+use super::listing::{Listing, replayed};
 use super::marker::first_origin;
-use super::print::{self, Row, counted, json_bytes, rfc3339};
-use super::reader::{Depth, Entries, Entry};
+use super::print::{counted, json_bytes, rfc3339};
+use super::reader::Reach;
 use super::replay::{self, ReplayArgs};
 use super::select::{Filter, State};
 use super::{printable, read_all};
 use crate::batch::Headers;
-use crate::config::{Config, KafkaConfig, StreamConfig};
+use crate::config::{Config, StreamConfig};
 use crate::error::{Exit, Exits};
 use crate::offsets::{Offset, Partition};
 use crate::output;
@@ -87,7 +84,8 @@ pub async fn run(args: DeadLetterArgs, config: &Config) -> anyhow::Result<Exit> 
 async fn list(args: &ListArgs, config: &Config) -> anyhow::Result<Exit> {
     let mut listings = Vec::new();
     for stream in chosen(&args.streams, config)? {
-        listings.push(listing(args, &config.kafka, stream).await?);
+        let wanted = |letter: &Letter, state| args.filter.wants(letter) && !(args.open && state == State::Replayed);
+        listings.push(Listing::read(&config.kafka, stream, Reach::Everything, args.limit, wanted).await?);
     }
     if args.json {
         output::print_line(serde_json::to_string_pretty(&listings)?)?;
@@ -114,114 +112,6 @@ fn stream<'a>(name: &str, config: &'a Config) -> anyhow::Result<&'a StreamConfig
     })
 }
 
-/// What `list` says about one stream.
-#[derive(Debug, Default, Serialize)]
-struct Listing {
-    stream: String,
-    dead_letter_topic: String,
-    /// Different records among the letters that were asked for.
-    records: u64,
-    by_code: BTreeMap<String, u64>,
-    /// Records among them that have been replayed since.
-    replayed: u64,
-    /// Records among them that were replayed before and rejected again.
-    failed_again: u64,
-    /// Letters that were written again after a lost acknowledgement.
-    repeated: u64,
-    /// Records in the topic that are neither letters nor markers of a replay.
-    foreign: u64,
-    /// The newest, in the order they were written.
-    listed: VecDeque<Row>,
-}
-
-async fn listing(args: &ListArgs, kafka: &KafkaConfig, stream: &StreamConfig) -> anyhow::Result<Listing> {
-    let mut listing = Listing {
-        stream: stream.name.clone(),
-        dead_letter_topic: stream.dead_letter_topic.clone(),
-        ..Listing::default()
-    };
-    // A marker lies behind its letter: all of them have to be known before the first letter is judged.
-    let replayed = replayed(kafka, stream).await?;
-    let mut seen = HashSet::new();
-    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Headers).await?;
-    while let Some(entry) = entries.next().await? {
-        match entry {
-            Entry::Letter(letter) if args.filter.wants(&letter) => {
-                let state = State::of(&letter, &replayed);
-                if !(args.open && state == State::Replayed) {
-                    let first = seen.insert(letter.origin());
-                    listing.take(letter, state, first, args.limit);
-                }
-            }
-            Entry::Letter(_) | Entry::Marker(_) => {}
-            Entry::Foreign => listing.foreign += 1,
-        }
-    }
-    Ok(listing)
-}
-
-/// The records whose letters have been replayed.
-async fn replayed(kafka: &KafkaConfig, stream: &StreamConfig) -> anyhow::Result<HashSet<Origin>> {
-    let mut replayed = HashSet::new();
-    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Headers).await?;
-    while let Some(entry) = entries.next().await? {
-        if let Entry::Marker(origin) = entry {
-            replayed.insert(origin);
-        }
-    }
-    Ok(replayed)
-}
-
-impl Listing {
-    fn take(&mut self, letter: Letter, state: State, first: bool, limit: usize) {
-        if !first {
-            self.repeated += 1;
-            return;
-        }
-        self.records += 1;
-        *self.by_code.entry(letter.code.clone()).or_default() += 1;
-        match state {
-            State::Open => {}
-            State::FailedAgain => self.failed_again += 1,
-            State::Replayed => self.replayed += 1,
-        }
-        self.listed.push_back(Row::new(letter, state));
-        if self.listed.len() > limit {
-            self.listed.pop_front();
-        }
-    }
-
-    fn table(&self) -> String {
-        let mut text = format!(
-            "{}: {} in {}",
-            self.stream,
-            counted(self.records, "dead letter"),
-            self.dead_letter_topic
-        );
-        if self.replayed > 0 {
-            text += &format!(", {} replayed", self.replayed);
-        }
-        if self.failed_again > 0 {
-            text += &format!(", {} failed again", self.failed_again);
-        }
-        if self.repeated > 0 {
-            text += &format!(", {} written again", self.repeated);
-        }
-        if self.foreign > 0 {
-            text += &format!(", {} of somebody else", counted(self.foreign, "record"));
-        }
-        text.push('\n');
-        text += &print::codes(&self.by_code);
-        if !self.listed.is_empty() {
-            text += &print::rows(&self.listed);
-        }
-        if self.records > self.listed.len() as u64 {
-            text += &format!("  the newest {} of {} (--limit)\n", self.listed.len(), self.records);
-        }
-        text
-    }
-}
-
 async fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<Exit> {
     let stream = stream(&args.stream, config)?;
     let mut copies = Vec::new();
@@ -241,7 +131,7 @@ async fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<Exit> {
         output::write(letter.value.as_deref().unwrap_or_default())?;
         return Ok(Exit::Ok);
     }
-    let state = State::of(letter, &replayed(&config.kafka, stream).await?);
+    let state = State::of(letter, &replayed(&config.kafka, stream, Reach::Everything).await?);
     if args.json {
         output::print_line(serde_json::to_string_pretty(&as_json(letter, state))?)?;
     } else {
@@ -334,30 +224,6 @@ mod tests {
         assert_eq!(parse_coordinates("3:1234"), Ok((Partition(3), 1234)));
         assert!(parse_coordinates("1234").is_err());
         assert!(parse_coordinates("a:1").is_err());
-    }
-
-    #[test]
-    fn a_table_counts_all_lists_the_newest_and_escapes() {
-        let mut listing = Listing {
-            stream: "sales".to_owned(),
-            dead_letter_topic: "sales.dlq".to_owned(),
-            ..Listing::default()
-        };
-        for offset in 0..3 {
-            listing.take(letter(offset, "missing_field"), State::Replayed, true, 2);
-        }
-        listing.take(letter(3, "wrong_type"), State::Open, true, 2);
-        listing.take(letter(3, "wrong_type"), State::Open, false, 2);
-        insta::assert_snapshot!(listing.table(), @r"
-        sales: 4 dead letters in sales.dlq, 3 replayed, 1 written again
-                  3  missing_field
-                  1  wrong_type
-
-          RECORD  TIMESTAMP                 STATE     CODE           ERROR
-          0:2     2026-01-01T00:00:00.002Z  replayed  missing_field  field \u{1b}[31mamount is missing
-          0:3     2026-01-01T00:00:00.003Z  open      wrong_type     field \u{1b}[31mamount is missing
-          the newest 2 of 4 (--limit)
-        ");
     }
 
     #[test]

@@ -6,12 +6,13 @@
 //!     └────────── source topic ◀─────────────┴──────── one transaction ───────────┘  (replay)
 //! ```
 //!
-//! Owns: a letter's form (`letter`), a replay's (`marker`), writing (`writer`), reading (`reader`) and the
-//! `dead-letters` command.
+//! Owns: a letter's form (`letter`), a replay's (`marker`), writing (`writer`), reading (`reader`), what
+//! there is of them (`listing`) and the `dead-letters` command.
 //! Does not own: what is rejected and why (`decode`), nor when progress may pass a letter (`pipeline`).
 
 mod command;
 mod letter;
+mod listing;
 mod marker;
 mod print;
 mod printable;
@@ -25,5 +26,6 @@ mod writer;
 
 pub use command::{DeadLetterArgs, run};
 pub use letter::Letter;
+pub use listing::Listing;
 pub use reader::{ReadSummary, read_all};
 pub use writer::DeadLetterWriter;

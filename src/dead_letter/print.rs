@@ -15,13 +15,13 @@ use super::select::{Candidate, State};
 use crate::offsets::{Offset, Partition};
 
 /// One line about a letter.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     partition: Partition,
     offset: Offset,
     timestamp: Option<String>,
     state: State,
-    code: String,
+    pub(super) code: String,
     error: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reads a dead-letter topic from its beginning to the ends it had at the start.
+//! Reads a dead-letter topic, or its newest part, to the ends it had at the start.
 //!
 //! Owns: the consumer, which joins no group and sees only what is committed, and the hand-over to the async side.
 //! Does not own: what is done with an entry (the caller), the forms of letter and marker (`letter`, `marker`).
@@ -60,6 +60,14 @@ pub(super) enum Depth {
     Whole,
 }
 
+/// How far back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Everything,
+    /// At most so many offsets of each partition.
+    Newest(i64),
+}
+
 /// Hands every letter to `on_letter`, in order within a partition of the dead-letter topic. A letter may come
 /// twice (it is written at least once). A topic that does not exist holds no letters.
 pub async fn read_all(
@@ -68,7 +76,7 @@ pub async fn read_all(
     mut on_letter: impl FnMut(Letter),
 ) -> anyhow::Result<ReadSummary> {
     let mut summary = ReadSummary::default();
-    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Whole).await?;
+    let mut entries = Entries::open(kafka, &stream.dead_letter_topic, Depth::Whole, Reach::Everything).await?;
     while let Some(entry) = entries.next().await? {
         match entry {
             Entry::Letter(letter) => {
@@ -82,8 +90,19 @@ pub async fn read_all(
     Ok(summary)
 }
 
+impl Reach {
+    fn of(self, range: OffsetRange) -> OffsetRange {
+        match self {
+            Self::Everything => range,
+            Self::Newest(count) => OffsetRange::new(range.start.max(range.end - count), range.end),
+        }
+    }
+}
+
 /// A dead-letter topic being read.
 pub(super) struct Entries {
+    /// Nothing that the topic still has lies before what is read.
+    pub complete: bool,
     chunk: std::vec::IntoIter<Entry>,
     chunks: mpsc::Receiver<Vec<Entry>>,
     /// `None` once its end was looked at.
@@ -91,8 +110,13 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub(super) async fn open(kafka: &KafkaConfig, topic: &str, depth: Depth) -> anyhow::Result<Self> {
-        let remaining = ranges(kafka, topic).await?;
+    pub(super) async fn open(kafka: &KafkaConfig, topic: &str, depth: Depth, reach: Reach) -> anyhow::Result<Self> {
+        let there = ranges(kafka, topic).await?;
+        let remaining: BTreeMap<_, _> = there
+            .iter()
+            .map(|(partition, range)| (*partition, reach.of(*range)))
+            .collect();
+        let complete = remaining == there;
         let (config, topic) = (consumer_config(kafka), topic.to_owned());
         let (send, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let reading = tokio::task::spawn_blocking(move || {
@@ -103,6 +127,7 @@ impl Entries {
                 .with_context(|| format!("cannot read dead letters from {topic}"))
         });
         Ok(Self {
+            complete,
             chunk: Vec::new().into_iter(),
             chunks,
             reading: Some(reading),

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::letter::Letter;
 use super::print::{self, Row, counted};
-use super::reader::{ASK_TIMEOUT, Depth, Entries, Entry};
+use super::reader::{ASK_TIMEOUT, Depth, Entries, Entry, Reach};
 use super::select::{Choice, Filter, LeftOut, Place, Survey};
 use super::transaction::{Replayer, settled};
 use crate::config::{Config, StreamConfig};
@@ -171,7 +171,13 @@ async fn replay(
 /// Reads the whole dead-letter topic without payloads: what it holds, and what of it was replayed.
 async fn survey(args: &ReplayArgs, config: &Config, stream: &StreamConfig) -> anyhow::Result<Choice> {
     let mut survey = Survey::default();
-    let mut entries = Entries::open(&config.kafka, &stream.dead_letter_topic, Depth::Headers).await?;
+    let mut entries = Entries::open(
+        &config.kafka,
+        &stream.dead_letter_topic,
+        Depth::Headers,
+        Reach::Everything,
+    )
+    .await?;
     while let Some(entry) = entries.next().await? {
         match entry {
             Entry::Letter(letter) => survey.letter(&letter, &args.filter, &stream.topic),
@@ -212,7 +218,13 @@ impl Sending {
         if self.chosen.is_empty() {
             return Ok(());
         }
-        let mut entries = Entries::open(&config.kafka, &stream.dead_letter_topic, Depth::Whole).await?;
+        let mut entries = Entries::open(
+            &config.kafka,
+            &stream.dead_letter_topic,
+            Depth::Whole,
+            Reach::Everything,
+        )
+        .await?;
         while !self.chosen.is_empty() && !outcome.interrupted {
             let Some(entry) = entries.next().await? else { break };
             let Entry::Letter(letter) = entry else { continue };

@@ -1,91 +1,116 @@
-//! The HTTP side of a running job: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP side: `/` (the dashboard), `/api/v1`, `/metrics`, `/healthz`, `/readyz`, of a running job or (`affluent serve`) beside one.
 //!
-//! Owns: the listener and what the three answer. Does not own: metrics (`telemetry`), the board (`health`).
+//! Owns: the listener, which path is whose, and the command. Does not own: metrics (`telemetry`), the board (`health`).
 
+mod api;
+mod auth;
+mod dashboard;
+mod ready;
+
+use std::future::IntoFuture as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract;
-use axum::http::StatusCode;
+use axum::Router;
+use axum::middleware;
 use axum::routing::get;
-use axum::{Json, Router};
-use chrono::SecondsFormat;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
 use tracing::info;
 
-use crate::config::HttpConfig;
+use self::api::Api;
+use crate::config::Config;
 use crate::error::{Exit, Exits};
-use crate::health::{Health, Part, Since, State};
+use crate::health::Health;
+use crate::run::end_on_signals;
 use crate::telemetry;
 
-/// Starts serving; `None` where the configuration turns it off. The task ends with `shutdown`.
+/// How long answers under way are waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Show the dashboard and answer the API, without ingesting
+///
+/// Reads MongoDB, the lake and Kafka, and writes nowhere: as many as you like may run beside the instances that ingest.
+/// Ends with SIGTERM or Ctrl-C.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on, instead of http.listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+}
+
+pub async fn run(args: ServeArgs, config: &Config) -> anyhow::Result<Exit> {
+    let mut config = config.clone();
+    config.http.enabled = true;
+    if let Some(listen) = args.listen {
+        config.http.listen = listen;
+    }
+    let shutdown = CancellationToken::new();
+    let metrics = telemetry::init_metrics()?;
+    let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
+    let server = start(&config, metrics, Health::default(), true, shutdown.child_token()).await?;
+    end_on_signals(shutdown.clone());
+    if let Some(server) = server {
+        server.await?;
+    }
+    small.await?;
+    Ok(Exit::Ok)
+}
+
+/// Starts serving; `None` where the configuration turns it off. The task ends with `shutdown`. `is_alone`: there is no job in
+/// this process that says on the board how it is.
 pub async fn start(
-    config: &HttpConfig,
+    config: &Config,
     metrics: PrometheusHandle,
     board: Health,
+    is_alone: bool,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
-    if !config.enabled {
+    let http = &config.http;
+    if !http.enabled {
         return Ok(None);
     }
-    let listener = tokio::net::TcpListener::bind(&config.listen).await.map_err(|error| {
+    let listener = tokio::net::TcpListener::bind(&http.listen).await.map_err(|error| {
         let message = format!(
             "cannot listen on {} (http.listen): {error}; choose another address or set http.enabled = false",
-            config.listen
+            http.listen
         );
         Exits::error(Exit::Usage, message)
     })?;
     let address: SocketAddr = listener.local_addr().context("the listener has no address")?;
-    info!(%address, "serving /metrics, /healthz, /readyz");
+    info!(%address, "serving the dashboard, /api/v1, /metrics, /healthz, /readyz");
+    let api = Api::new(config, board.clone(), is_alone, shutdown.child_token()).await?;
+    let guarded = Router::new()
+        .nest("/api/v1", api::router(Arc::new(api)))
+        .fallback(dashboard::file)
+        .layer(middleware::from_fn_with_state(
+            Arc::from(http.token.as_str()),
+            auth::check,
+        ));
     let app = Router::new()
         .route("/metrics", get(move || async move { telemetry::render(&metrics) }))
         .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .with_state(board);
+        .route("/readyz", get(ready::readyz))
+        .with_state(board)
+        .merge(guarded)
+        // Not news (`text/event-stream`): a compressor would keep them back.
+        .layer(CompressionLayer::new());
+    let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     Ok(Some(tokio::spawn(async move {
-        let served = axum::serve(listener, app)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!("the HTTP server ended: {error}");
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            served = serving.into_future() => if let Err(error) = served {
+                tracing::error!("the HTTP server ended: {error}");
+            },
+            // Somebody reads slowly, or has sent half a request.
+            () = too_late => {}
         }
     })))
-}
-
-/// 200 when every part of every stream works, else 503; the parts are listed either way.
-async fn readyz(extract::State(board): extract::State<Health>) -> (StatusCode, Json<Value>) {
-    let mut ready = true;
-    let parts: Vec<Value> = board
-        .snapshot()
-        .into_iter()
-        .map(|((stream, part), state)| {
-            ready &= matches!(state, State::Ok);
-            shown(&stream, part, &state)
-        })
-        .collect();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (status, Json(json!({"ready": ready, "parts": parts})))
-}
-
-fn shown(stream: &str, part: Part, state: &State) -> Value {
-    let part = part.as_str();
-    let waiting = |state: &str, since: &Since, why: &str| {
-        let time = since.time.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let seconds = since.elapsed().as_secs();
-        json!({"stream": stream, "part": part, "state": state, "since": time, "seconds": seconds, "why": why})
-    };
-    match state {
-        State::Starting => json!({"stream": stream, "part": part, "state": "starting"}),
-        State::Ok => json!({"stream": stream, "part": part, "state": "ok"}),
-        State::Slow { since, why } => waiting("slow", since, why),
-        State::Held { since, why, .. } => waiting("held", since, why),
-        State::Stopped { why } => json!({"stream": stream, "part": part, "state": "stopped", "why": why}),
-    }
 }

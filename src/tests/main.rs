@@ -9,6 +9,8 @@
 )]
 
 mod ambiguity;
+mod api;
+mod collect;
 mod corners;
 mod crash;
 mod dead_letters;

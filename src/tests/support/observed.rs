@@ -2,14 +2,14 @@
 //!
 //! Owns: asking and reading the answers. Does not own: the process (`Running`), what the answers should be.
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Job, Running, until};
+use super::{DEADLINE, Job, Running, until};
 
 pub struct Observed {
     pub run: Running,
@@ -32,15 +32,41 @@ impl Observed {
     }
 
     /// Status and body.
-    fn get(&self, path: &str) -> (u16, String) {
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.ask(path, "");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        (status.unwrap(), String::from_utf8(body).unwrap())
+    }
+
+    /// Head and body of an answer. `headers`: lines that end with CRLF.
+    pub fn ask(&self, path: &str, headers: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: job\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        (status.unwrap(), body.to_owned())
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: job\r\nConnection: close\r\n{headers}\r\n"
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        (head, answer[end + 4..].to_vec())
+    }
+
+    /// A connection on which only this has been sent.
+    pub fn send(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// A connection on which the answer to `path` has begun: its lines, as they come.
+    pub fn listen(&self, path: &str) -> impl Iterator<Item = String> + use<> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: job\r\n\r\n").unwrap();
+        BufReader::new(stream).lines().map(|line| line.unwrap())
     }
 
     pub fn ready(&self) -> bool {
