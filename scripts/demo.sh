@@ -72,11 +72,12 @@ step "done: build $build_seconds s · run --once $run_seconds s · topics to ver
 cat <<EOF
 
 Where to look next (first: eval "\$(scripts/stack.sh env)")
+  dashboard       $affluent run            http://127.0.0.1:8080/, and beside it: $affluent produce sales --rate 20
+  a shop          $affluent collect        http://127.0.0.1:8081/shop/: click, and watch the page about clicks
   live views      mongosh '$AFFLUENT__MONGO__URI' --eval 'db.getSiblingDB("${AFFLUENT__MONGO__DATABASE:-affluent}").sales_by_day.find().sort({revenue: -1}).limit(5)'
   the lake        \$(scripts/python.sh checks) -c "import duckdb, deltalake; print(duckdb.read_parquet(deltalake.DeltaTable('$lake/sales').file_uris(), hive_partitioning=True).aggregate('region, sum(amount) AS revenue').order('revenue DESC'))"
                   more readers: lake/README.md
   where it stands $affluent status
-  for ever        $affluent run            and beside it: $affluent produce sales --rate 500
   start over      $start_over
   stop            scripts/stack.sh down
 EOF

@@ -6,7 +6,8 @@
 #
 #   services: scripts/stack.sh on free ports, in a temporary folder, taken down at the end
 #         → cargo build, cargo test (release profile: the one whose dependencies are compiled anyway)
-#         → only without arguments: scripts/chaos.sh, a short run on services of its own, and scripts/engines.sh
+#         → only without arguments: scripts/chaos.sh, a short run on services of its own, scripts/engines.sh,
+#           scripts/monitoring.sh and scripts/browser.sh
 #
 # Variables, set here for the tests unless they are set already:
 #   AFFLUENT_TEST_KAFKA    broker's address; with AFFLUENT_TEST_MONGO set too, no stack is started
@@ -70,4 +71,6 @@ if [ $everything = yes ]; then
     # A seed whose twelve rounds hold every kind of fault.
     AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/chaos.sh --rounds 12 --seed 91
     AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/engines.sh
+    AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/monitoring.sh
+    AFFLUENT_BIN=$CARGO_TARGET_DIR/release/affluent scripts/browser.sh
 fi
