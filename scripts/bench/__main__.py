@@ -1,6 +1,6 @@
 """End-to-end benchmarks of affluent; called by scripts/bench.sh, which starts the services.
 
-    workloads ─▶ topics: each loaded once ─▶ subject: drain (or freshness, catch_up, start: affluent only)
+    workloads ─▶ topics: each loaded once ─▶ subject: drain (or freshness, catch_up, looking, start: affluent only)
                                                 │ child: CPU, memory     observe: when it is visible
                                                 ▼
                                              verify ─▶ report: a JSON object per run, one table
@@ -246,9 +246,15 @@ class Bench:
         """How the kinds go that are more than a drain; peers do not support them."""
         import catch_up
         import freshness
+        import looking
         import start
 
-        return {"catch-up": catch_up.measure, "freshness": freshness.measure, "start": start.measure}[workload.kind]
+        return {
+            "catch-up": catch_up.measure,
+            "freshness": freshness.measure,
+            "questions": looking.measure,
+            "start": start.measure,
+        }[workload.kind]
 
     def _emit(self, line: report.Line) -> None:
         text = json.dumps(line, ensure_ascii=False)

@@ -66,6 +66,11 @@ class Affluent:
         return measure
 
 
+def served_at(url: str) -> tuple[str, ...]:
+    """Flags that open the page there; without them nothing listens."""
+    return "--set=http.enabled=true", f"--set=http.listen={url.removeprefix('http://')}"
+
+
 def costs(seconds: float, ended: Ended, services: ServiceCost) -> Measure:
     """Of a run that went well so far; `Job.finish` proves it."""
     return Measure(
@@ -128,6 +133,10 @@ class Job:
     def run(self, *flags: str) -> Child:
         """`affluent run`, with further flags (`--once`, `--set=…`, above everything else)."""
         return Child([*self._command, "run", *flags], self.work_dir / "run.log", self._environment)
+
+    def serve(self, url: str) -> Child:
+        """`affluent serve` at that address."""
+        return Child([*self._command, "serve", *served_at(url)], self.work_dir / "serve.log", self._environment)
 
     @contextlib.contextmanager
     def watching(self, interval: float | None = None) -> typing.Iterator[dict[str, observe.Watch]]:

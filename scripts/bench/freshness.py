@@ -1,6 +1,7 @@
 """How fresh the sinks are: from a record's time in Kafka to the moment an outside reader can see it.
 
-Owns: the arithmetic and the course of such a run. Does not own: looking at the sinks (`observe`).
+Owns: the arithmetic and the course of such a run, also where pages are open meanwhile (`viewers`). Does not own: looking at
+the sinks (`observe`), the pages (`looking`).
 
   affluent run ── both sinks, lake.commit_interval = 1s ── affluent produce at a steady rate, sales of now
   observe: (moment, first offset not yet visible) per partition and sink
@@ -15,13 +16,15 @@ opened, rollup documents of the first minute are created.
 from __future__ import annotations
 
 import array
-import math
+import contextlib
 import pathlib
 import time
 import typing
 
-from affluent import Affluent, Job, costs
+from affluent import Affluent, Job, costs, served_at
+from looking import drained, figures, free_url, viewing
 from observe import Sighting
+from report import percentile
 from running import end_well, owning, wait_until_stored
 from stage import Stage
 from subject import Measure, RunFailed, Topic
@@ -35,18 +38,29 @@ def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathl
     kafka = stage.topics.kafka
     name = stage.topics.new(workload.partitions)
     job = Job(subject, workload, name, stage.services, work_dir)
-    with owning(job, workload.partitions) as (child, watches, meter):
+    seconds_of_load = WARM_UP_SECONDS + stage.seconds
+    flags, looked_at = (), contextlib.nullcontext([])
+    if workload.viewers is not None:
+        stage.topics.load(name, workload.records, stage.count(workload))
+        drained(job)
+        url = free_url()
+        flags = served_at(url)
+        looked_at = viewing(url, work_dir, f"--viewers={workload.viewers}", f"--seconds={seconds_of_load}")
+    before = stage.topics.sized(name, workload.partitions)
+    with owning(job, workload.partitions, *flags) as (child, watches, meter):
         produced_from = time.time()
-        with stage.topics.producing(name, workload.rate):
-            ended_early = child.wait(WARM_UP_SECONDS + stage.seconds)
+        with stage.topics.producing(name, workload.rate), looked_at as asked:
+            ended_early = child.wait(seconds_of_load)
         if ended_early is not None:
             raise RunFailed(f"run ended by itself with {ended_early.code}: {child.last_words()}")
         seconds = time.time() - produced_from
         wait_until_stored(child, watches, sum(kafka.ends(name).values()))
         ended = end_well(child)
         cost = meter.read(ended.cpu_s)
-    topic = stage.topics.sized(name, workload.partitions)
+    topic = stage.topics.sized(name, workload.partitions, before)
     measured = costs(seconds, ended, cost)
+    if asked:
+        measured.detail |= {f"question_{name}": figure for name, figure in figures(asked).items()}
     # Below the workload's rate the machine was too slow for the producer, and the latencies are of a lesser load.
     measured.detail["produced_records_per_s"] = topic.records / seconds
     times = kafka.timestamps(name)
@@ -72,8 +86,3 @@ def seconds_to_visible(
                 if timestamp >= since_ms:
                     yield sighting.time - timestamp / 1000
             offset = max(offset, visible)
-
-
-def percentile(ascending: typing.Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of all do not exceed (nearest rank)."""
-    return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]

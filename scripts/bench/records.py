@@ -1,4 +1,4 @@
-"""Flat JSON records of any width and size, and the schema that declares them.
+"""Flat JSON records of any width and size, and the schema that declares them; sales of any number of products.
 
 Owns: fields, their types in turn, and the bytes: a seed gives the same records again.
 Does not own: sending them (`topics`).
@@ -9,13 +9,16 @@ Texts are strung together from random pieces of four characters: zstd halves the
 
 from __future__ import annotations
 
+import datetime
+import json
 import operator
 import random
 import typing
 
-from workloads import Generated
+from workloads import Catalogue, Generated
 
 REGIONS = 13
+CATEGORIES = 12
 # Distinct values per piece: a piece is chosen by one random byte.
 POOL = 256
 HOUR_MS = 3_600_000
@@ -35,8 +38,31 @@ def fields(shape: Generated) -> list[tuple[str, str]]:
     return [*FIXED, *others]
 
 
-def chunks(shape: Generated, count: int) -> typing.Iterator[bytes]:
-    """`count` records as JSON lines; event times go through one hour from 2026-01-01T12:00Z on."""
+def chunks(shape: Catalogue | Generated, count: int) -> typing.Iterator[bytes]:
+    """`count` records as JSON lines. Event times of `Generated` go through one hour from 2026-01-01T12:00Z on."""
+    return _sales(shape, count) if isinstance(shape, Catalogue) else _generated(shape, count)
+
+
+def _sales(shape: Catalogue, count: int) -> typing.Iterator[bytes]:
+    dice = random.Random(SEED)
+    first, last = (datetime.datetime.fromisoformat(at) for at in (shape.window.since, shape.window.until))
+    step = (last - first) / count
+    for number in range(count):
+        product, quantity, cents = dice.randrange(shape.products), dice.randrange(1, 5), dice.randrange(100, 10_000)
+        sale = {
+            "sale_id": f"{number:08x}",
+            "sold_at": (first + number * step).isoformat(timespec="milliseconds"),
+            "product": f"Product {product:03}",
+            "category": f"Category {product % CATEGORIES:02}",
+            "region": f"Region {dice.randrange(REGIONS):02}",
+            "quantity": quantity,
+            "unit_price": f"{cents / 100:.2f}",
+            "amount": f"{quantity * cents / 100:.2f}",
+        }
+        yield json.dumps(sale).encode() + b"\n"
+
+
+def _generated(shape: Generated, count: int) -> typing.Iterator[bytes]:
     dice = random.Random(SEED)
     pools = [pool for name, kind in fields(shape)[len(FIXED) :] for pool in _pools(dice, name, kind)]
     if shape.size is not None:

@@ -8,6 +8,7 @@ enter no minimum, median or maximum.
 
 from __future__ import annotations
 
+import math
 import statistics
 import typing
 
@@ -136,6 +137,11 @@ def _spread(values: typing.Iterable[float | None], digits: int) -> str:
 
 def _why(line: Line) -> str:
     return str(line["detail"].get("why", "not verified"))[:100]
+
+
+def percentile(ascending: typing.Sequence[float], percent: float) -> float:
+    """The smallest value that so many percent of all do not exceed (nearest rank)."""
+    return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]
 
 
 def _is_number(value: object) -> bool:

@@ -23,11 +23,11 @@ PATIENCE_SECONDS = 180
 
 
 @contextlib.contextmanager
-def owning(job: Job, partitions: int) -> typing.Iterator[tuple[Child, Watches, Meter]]:
+def owning(job: Job, partitions: int, *flags: str) -> typing.Iterator[tuple[Child, Watches, Meter]]:
     """`affluent run`, metered from its start, from when it owns all partitions; it does not outlive the context."""
     with job.watching() as watches:
         meter = job.services.meter()
-        child = job.run()
+        child = job.run(*flags)
         try:
             wait_until_owning(child, watches, partitions)
             yield child, watches, meter

@@ -19,7 +19,7 @@ import typing
 import records
 from kafka import Kafka
 from subject import RunFailed, Topic
-from workloads import Generated, Sales, Workload
+from workloads import Catalogue, Content, Generated, Workload
 
 SEED = 7
 END_SECONDS = 60
@@ -29,7 +29,7 @@ END_SECONDS = 60
 class _Content:
     """What tells two topics apart; workloads that agree on it share one."""
 
-    records: Sales | Generated
+    records: Content
     count: int
     partitions: int
     producer: tuple[tuple[str, str], ...]
@@ -62,11 +62,11 @@ class Topics:
         return name
 
     def load(
-        self, name: str, content: Sales | Generated, count: int, properties: typing.Iterable[tuple[str, str]] = ()
+        self, name: str, content: Content, count: int, properties: typing.Iterable[tuple[str, str]] = ()
     ) -> None:
         print(f"bench: loading {count:,} records into {name}", file=sys.stderr, flush=True)
         command = self._command(name, properties)
-        if isinstance(content, Generated):
+        if isinstance(content, Catalogue | Generated):
             self._load_lines([*command, "--file", "-"], records.chunks(content, count))
             return
         window = ["--since", content.window.since, "--until", content.window.until]

@@ -2,7 +2,7 @@
 
 Owns: the table, its groups, the event-time windows.
 Does not own: loading topics (`topics`), generated records (`records`), how each kind of run is made (`drain` of a
-subject, `catch_up`, `freshness`, `start`).
+subject, `catch_up`, `freshness`, `looking`, `start`).
 
 Event times matter as much as counts: they decide how many partitions the lake has open and how many rollup buckets
 MongoDB updates. Unless a name says otherwise the records fall into one hour ("live": what a stream of now looks
@@ -12,9 +12,10 @@ like); `-month` spreads them over 30 days × 13 regions (a backfill).
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing
 
-Kind = typing.Literal["drain", "catch-up", "freshness", "start"]
+Kind = typing.Literal["drain", "catch-up", "freshness", "questions", "start"]
 LAKE, MONGO = "lake", "mongo"
 BOTH = frozenset({LAKE, MONGO})
 
@@ -35,12 +36,27 @@ YEAR = Window("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
 THREE_YEARS = Window("2023-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
 
 
+def last_days(days: int) -> Window:
+    """What a page shows that was opened now."""
+    now = datetime.datetime.now(datetime.UTC).replace(minute=0, second=0, microsecond=0)
+    first = now.replace(hour=0) - datetime.timedelta(days=days - 1)
+    return Window(*(moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in (first, now)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Sales:
     """`affluent produce sales`: ~265 bytes, ten fields, the preset of the same name."""
 
     window: Window = HOUR
     bad_percent: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """Sales of the preset's schema: 13 regions, so many products, spread evenly over `window` (`records`)."""
+
+    products: int
+    window: Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +68,18 @@ class Generated:
     """None: as long as the columns make it."""
 
 
+Content = Sales | Catalogue | Generated
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
     name: str
     summary: str
     kind: Kind = "drain"
     sinks: frozenset[str] = BOTH
-    records: Sales | Generated = Sales()
+    records: Content = Sales()
     rollups: bool = True
-    """The preset's three rollups; peers have none, so `-plain` is what compares."""
+    """The preset's; peers have none, so `-plain` is what compares."""
     share: float = 1.0
     """Records, as a share of --count."""
     partitions: int = 4
@@ -76,6 +95,8 @@ class Workload:
     """Whether that history has a checkpoint near its end."""
     rate: int = 0
     """Records per second while the job runs (catch-up, freshness, start)."""
+    viewers: int | None = None
+    """So many pages are open, and show `records`, which are in both sinks before (freshness)."""
     scenario: str = ""
     """Which of a kind's cases (start)."""
 
@@ -96,7 +117,7 @@ def _drains() -> typing.Iterator[Workload]:
     for suffix, window, span in (("", HOUR, "one hour"), ("-month", MONTH, "30 days × 13 regions")):
         sales = Sales(window)
         yield Workload(f"lake{suffix}", f"sales of {span} → lake", sinks=LAKE_ONLY, records=sales)
-        yield Workload(f"mongo{suffix}", f"sales of {span} → MongoDB, three rollups", sinks=MONGO_ONLY, records=sales)
+        yield Workload(f"mongo{suffix}", f"sales of {span} → MongoDB, the preset's rollups", sinks=MONGO_ONLY, records=sales)
         yield Workload(
             f"mongo-plain{suffix}",
             f"sales of {span} → MongoDB, no rollup",
@@ -104,7 +125,7 @@ def _drains() -> typing.Iterator[Workload]:
             records=sales,
             rollups=False,
         )
-        yield Workload(f"both{suffix}", f"sales of {span} → both sinks, three rollups", records=sales)
+        yield Workload(f"both{suffix}", f"sales of {span} → both sinks, the preset's rollups", records=sales)
         yield Workload(f"both-plain{suffix}", f"sales of {span} → both sinks, no rollup", records=sales, rollups=False)
 
 
@@ -181,6 +202,23 @@ def _continuous() -> typing.Iterator[Workload]:
             rate=rate,
             settings=EVERY_SECOND,
         )
+    for viewers in (0, 10):
+        yield Workload(
+            f"viewers-{viewers}",
+            f"1,000 records/s while {viewers} pages of the last 30 days are open",
+            kind="freshness",
+            records=Sales(last_days(30)),
+            share=0.2,
+            rate=1000,
+            viewers=viewers,
+            settings=EVERY_SECOND,
+        )
+    yield Workload(
+        "questions",
+        "what a page of 30 days × 13 regions × 200 products asks, each alone",
+        kind="questions",
+        records=Catalogue(200, last_days(30)),
+    )
     for scenario, history, summary in (
         ("empty", 0, "into empty sinks"),
         ("history", 1000, "onto a table of 1,000 commits"),
