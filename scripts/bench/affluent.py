@@ -125,18 +125,23 @@ class Job:
             configuration(workload, topic, services, self.database, self.table.parent, properties or {})
         )
         sets = [f"{key}={value}" for key, value in workload.settings] + list(subject.settings)
-        self._command = [str(subject.binary), "--config", str(self._config), *(f"--set={setting}" for setting in sets)]
+        self._binary = str(subject.binary)
+        self._settings = ["--config", str(self._config), *(f"--set={setting}" for setting in sets)]
         # Environment beats the file; here the file is to be all that counts.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AFFLUENT__")}
         self._environment = inherited | dict(subject.environment)
 
     def run(self, *flags: str) -> Child:
         """`affluent run`, with further flags (`--once`, `--set=…`, above everything else)."""
-        return Child([*self._command, "run", *flags], self.work_dir / "run.log", self._environment)
+        return Child(self._command("run", *flags), self.work_dir / "run.log", self._environment)
+
+    def _command(self, name: str, *flags: str) -> list[str]:
+        # All settings behind the name: those before it would be dropped for those behind it.
+        return [self._binary, name, *self._settings, *flags]
 
     def serve(self, url: str) -> Child:
         """`affluent serve` at that address."""
-        return Child([*self._command, "serve", *served_at(url)], self.work_dir / "serve.log", self._environment)
+        return Child(self._command("serve", *served_at(url)), self.work_dir / "serve.log", self._environment)
 
     @contextlib.contextmanager
     def watching(self, interval: float | None = None) -> typing.Iterator[dict[str, observe.Watch]]:
@@ -167,7 +172,7 @@ class Job:
     def verify(self, topic: Topic) -> str | None:
         """None where both sinks hold all of the topic, else what is wrong."""
         done = subprocess.run(
-            [*self._command, "verify", "--json"],
+            self._command("verify", "--json"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
