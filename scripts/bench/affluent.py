@@ -135,6 +135,16 @@ class Job:
         """`affluent run`, with further flags (`--once`, `--set=…`, above everything else)."""
         return Child(self._command("run", *flags), self.work_dir / "run.log", self._environment)
 
+    def drain(self) -> None:
+        """`affluent run --once`, not measured: what is there before a run begins."""
+        child = self.run("--once")
+        try:
+            ended = child.wait(DRAIN_SECONDS)
+        finally:
+            child.end()
+        if ended is None or ended.code != 0:
+            raise RunFailed(f"the run --once before it did not end well: {child.last_words()}")
+
     def _command(self, name: str, *flags: str) -> list[str]:
         # All settings behind the name: those before it would be dropped for those behind it.
         return [self._binary, name, *self._settings, *flags]

@@ -22,7 +22,7 @@ import time
 import typing
 
 from affluent import Affluent, Job, costs, served_at
-from looking import drained, figures, free_url, viewing
+from looking import figures, free_url, viewing
 from observe import Sighting
 from report import percentile
 from running import end_well, owning, wait_until_stored
@@ -42,7 +42,7 @@ def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathl
     flags, looked_at = (), contextlib.nullcontext([])
     if workload.viewers is not None:
         stage.topics.load(name, workload.records, stage.count(workload))
-        drained(job)
+        job.drain()
         url = free_url()
         flags = served_at(url)
         looked_at = viewing(url, work_dir, f"--viewers={workload.viewers}", f"--seconds={seconds_of_load}")

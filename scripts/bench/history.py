@@ -25,11 +25,11 @@ import time
 import typing
 import urllib.parse
 
-from affluent import DRAIN_SECONDS, Affluent, Job
+from affluent import Affluent, Job
 from observe import commit_file, commits
 from packages import python
 from services import Services
-from subject import RunFailed, Topic
+from subject import Topic
 from topics import Topics
 from workloads import HOUR, LAKE, Sales, Workload
 
@@ -46,13 +46,7 @@ def make(job: Job, topics: Topics, topic: str) -> Topic:
     """Lets the job store its first records and lengthens its table's log to the workload's `history` commits; returns
     what the sinks then hold."""
     topics.load(topic, Sales(HOUR), RECORDS)
-    child = job.run("--once")
-    try:
-        ended = child.wait(DRAIN_SECONDS)
-    finally:
-        child.end()
-    if ended is None or ended.code != 0:
-        raise RunFailed(f"the job that begins the history did not end well: {child.last_words()}")
+    job.drain()
     if LAKE in job.workload.sinks:
         _lengthen(job.table, job.workload.history, job.workload.checkpointed)
     return topics.sized(topic, job.workload.partitions)

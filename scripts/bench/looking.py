@@ -17,12 +17,12 @@ import subprocess
 import sys
 import time
 import typing
-import urllib.error
 import urllib.request
 
-from affluent import DRAIN_SECONDS, SHUTDOWN_SECONDS, Affluent, Job, costs
+from affluent import Affluent, Job, costs
 from child import Child
 from report import percentile
+from running import end_well
 from stage import Stage
 from subject import Measure, RunFailed, Topic
 from workloads import Workload
@@ -37,7 +37,7 @@ Figures = dict[str, float]
 def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathlib.Path) -> tuple[Topic, Measure]:
     topic = stage.topics.loaded(workload, stage.count(workload))
     job = Job(subject, workload, topic.name, stage.services, work_dir)
-    drained(job)
+    job.drain()
     stage.services.settle()
     meter = stage.services.meter()
     began = time.monotonic()
@@ -48,27 +48,15 @@ def measure(subject: Affluent, workload: Workload, stage: Stage, work_dir: pathl
         with viewing(url, work_dir, "--alone") as asked:
             pass
         seconds = time.monotonic() - began
-        ended = child.end(SHUTDOWN_SECONDS)
+        ended = end_well(child, "serve")
         cost = meter.read(ended.cpu_s)
     finally:
         child.end()
-    if ended.code != 0:
-        raise RunFailed(f"serve ended with {ended.code} after SIGTERM: {child.last_words()}")
     measured = costs(seconds, ended, cost)
     measured.detail |= {f"{question}, {choice}, ms": statistics.median(ms) for question, choice, ms in asked}
     measured.detail |= figures(asked)
     job.finish(measured, topic)
     return topic, measured
-
-
-def drained(job: Job) -> None:
-    child = job.run("--once")
-    try:
-        ended = child.wait(DRAIN_SECONDS)
-    finally:
-        child.end()
-    if ended is None or ended.code != 0:
-        raise RunFailed(f"run --once did not end well: {child.last_words()}")
 
 
 def free_url() -> str:

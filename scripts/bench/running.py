@@ -55,8 +55,8 @@ def given_up(child: Child, seconds: float) -> str:
     return f"{when}: {child.last_words()}"
 
 
-def end_well(child: Child) -> Ended:
+def end_well(child: Child, command: str = "run") -> Ended:
     ended = child.end(SHUTDOWN_SECONDS)
     if ended.code != 0:
-        raise RunFailed(f"run ended with {ended.code} after SIGTERM: {child.last_words()}")
+        raise RunFailed(f"{command} ended with {ended.code} after SIGTERM: {child.last_words()}")
     return ended
