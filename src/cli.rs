@@ -38,33 +38,25 @@ struct Cli {
     command: Command,
 }
 
+/// What each is for, its arguments say.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ingest for ever, or with --once drain to the end offsets seen at the start and exit
     Run(run::RunArgs),
-    /// Answer the API and metrics without ingesting
     Serve(serve::ServeArgs),
-    /// Produce sample sales or clicks, or the lines of a file
     Produce(produce::ProduceArgs),
-    /// Take page views and clicks from browsers into Kafka
     Collect(collect::CollectArgs),
-    /// Validate and print the resolved configuration; --connect probes every service
     Check(check::CheckArgs),
-    /// Per partition: the log's ends, progress of each sink, lag in records and seconds
     Status(status::StatusArgs),
-    /// Re-read Kafka and prove that both sinks hold every record exactly once
     Verify(verify::VerifyArgs),
-    /// Look at the records that could not be stored, and replay them after a fix
     DeadLetters(dead_letter::DeadLetterArgs),
-    /// Look after the lake's tables: history, compaction, checkpoints, removal of what nobody needs
     Lake(lake_command::LakeArgs),
-    /// Make one side of a stream anew from the other
     Rebuild(rebuild::RebuildArgs),
 }
 
 /// Parses the arguments, runs the command and returns its exit code. Errors go to stderr.
 pub async fn main() -> Exit {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.config.set = settings(std::env::args());
     telemetry::init_logging(cli.log_format, cli.verbose);
     let config = match load::load(&cli.config) {
         Ok(config) => config,
@@ -89,4 +81,36 @@ pub async fn main() -> Exit {
         eprintln!("affluent: {error:#}");
         exit_code(&error)
     })
+}
+
+/// Every `--set` of a command line: where some stand before the command's name and some behind it, clap keeps the latter only.
+fn settings(mut args: impl Iterator<Item = String>) -> Vec<String> {
+    let mut settings = Vec::new();
+    while let Some(arg) = args.next().filter(|arg| arg != "--") {
+        match arg.strip_prefix("--set") {
+            Some("") => settings.extend(args.next()),
+            Some(rest) => settings.extend(rest.strip_prefix('=').map(str::to_owned)),
+            None => {}
+        }
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_count_wherever_they_stand() {
+        let line = "affluent --set a=1 --verbose run --set=b=2 --settle --once --set c=--set=d -- --set e=5";
+        let found = settings(line.split(' ').map(str::to_owned));
+        assert_eq!(found, ["a=1", "b=2", "c=--set=d"]);
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        for command in <Cli as clap::CommandFactory>::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
 }

@@ -24,6 +24,7 @@ use crate::lake::maintenance::{checkpoint, vacuum};
 use crate::output;
 use crate::run::select;
 
+/// Look after the lake's tables: history, compaction, checkpoints, removal of what nobody needs
 #[derive(clap::Args, Debug)]
 pub struct LakeArgs {
     #[command(subcommand)]

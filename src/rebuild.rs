@@ -37,6 +37,7 @@ use crate::sink::mongo::rebuild::{self, Portion, Present, Reads, Rebuild, Rebuil
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Make one side of a stream anew from the other
 #[derive(clap::Args, Debug)]
 pub struct RebuildArgs {
     #[command(subcommand)]

@@ -17,6 +17,7 @@ use crate::error::{Exit, Exits};
 use crate::offsets::{Offset, Partition};
 use crate::output;
 
+/// Look at the records that could not be stored, and replay them after a fix
 #[derive(clap::Args, Debug)]
 pub struct DeadLetterArgs {
     #[command(subcommand)]

@@ -41,6 +41,7 @@ use crate::instant::parse_instant;
 use crate::kafka::admin::{describe_topic, ensure_topic};
 use crate::output;
 
+/// Produce sample sales or clicks, or the lines of a file
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ProduceArgs {
     /// Which sample to generate
