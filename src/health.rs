@@ -142,8 +142,11 @@ pub struct StreamHealth {
 }
 
 impl StreamHealth {
-    pub fn starting(&self, part: Part) {
-        self.board.lock().insert((self.stream.clone(), part), State::Starting);
+    pub fn starting(&self, parts: impl IntoIterator<Item = Part>) {
+        let parts = parts
+            .into_iter()
+            .map(|part| ((self.stream.clone(), part), State::Starting));
+        self.board.lock().extend(parts);
     }
 
     pub fn ok(&self, part: Part) {
@@ -256,7 +259,7 @@ mod tests {
     fn a_part_counts_as_held_since_its_first_failure_and_until_it_works_again() {
         let health = Health::default();
         let stream = health.for_stream("sales");
-        stream.starting(Part::Lake);
+        stream.starting([Part::Lake]);
         health
             .for_stream("clicks")
             .held(Part::Mongo, "another stream's trouble");
@@ -323,7 +326,7 @@ mod tests {
     async fn a_quick_answer_changes_nothing() {
         let health = Health::default();
         let stream = health.for_stream("sales");
-        stream.starting(Part::Lake);
+        stream.starting([Part::Lake]);
         assert_eq!(stream.watch(Part::Lake, async { Ok::<_, ()>(7) }).await, Ok(7));
         assert!(matches!(state(&health, Part::Lake), Some(State::Starting)));
     }

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod collect;
 pub mod health;
 pub mod lake_command;
+pub mod listen;
 pub mod memory;
 pub mod output;
 pub mod produce;

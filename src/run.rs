@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -34,6 +36,7 @@ const LAST_GRACE: Duration = Duration::from_secs(5);
 /// What a build without progress wants to see set, so that it is never taken for another.
 const WITHOUT_PROGRESS: &str = "AFFLUENT_BENCH_WITHOUT_PROGRESS";
 
+/// Ingest for ever, or with --once drain to the end offsets seen at the start and exit
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Drain every partition to the end seen at the start, then exit
@@ -63,12 +66,16 @@ pub async fn run(args: RunArgs, config: &Config) -> anyhow::Result<Exit> {
     }
     let streams = select(config, &args.streams)?;
     let config = Arc::new(config.clone());
-    let board = Health::default();
     let shutdown = CancellationToken::new();
+    end_on_signals(shutdown.clone())?;
+    let board = Health::default();
+    // Before anybody can ask: a board without a part would count as ready.
+    for stream in &streams {
+        board.for_stream(&stream.name).starting(parts(stream));
+    }
     let metrics = telemetry::init_metrics()?;
     let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
     let server = serve::start(&config, metrics, board.clone(), false, shutdown.child_token()).await?;
-    end_on_signals(shutdown.clone());
 
     let memory = memory::divide(&config, &streams);
     let mut running = tokio::task::JoinSet::new();
@@ -118,6 +125,15 @@ pub fn select(config: &Config, names: &[String]) -> anyhow::Result<Vec<StreamCon
         .collect())
 }
 
+/// What a stream needs from outside.
+fn parts(stream: &StreamConfig) -> impl Iterator<Item = Part> {
+    let sinks = [
+        stream.mongo.enabled.then_some(Part::Mongo),
+        stream.lake.enabled.then_some(Part::Lake),
+    ];
+    std::iter::once(Part::Kafka).chain(sinks.into_iter().flatten())
+}
+
 async fn run_stream(
     config: Arc<Config>,
     stream: StreamConfig,
@@ -128,7 +144,6 @@ async fn run_stream(
     counters: Arc<Counters>,
 ) -> StreamEnd {
     let health = board.for_stream(&stream.name);
-    health.starting(Part::Kafka);
     let (session, session_watch) = watch::channel(Session(0));
     let (sink_sender, sink_events) = mpsc::unbounded_channel();
     let patience = mode.once.then_some(config.limits.once_timeout);
@@ -297,7 +312,6 @@ impl Opening<'_> {
     where
         F: Future<Output = Result<S, SinkError>>,
     {
-        self.health.starting(part);
         let started = Instant::now();
         let mut backoff = Backoff::default();
         loop {
@@ -329,27 +343,24 @@ impl Opening<'_> {
     }
 }
 
-/// First signal: end gracefully. Second: exit at once.
-pub(crate) fn end_on_signals(shutdown: CancellationToken) {
+/// First signal: end gracefully. Second: exit at once. Signals are caught from the moment this returns.
+pub(crate) fn end_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let caught = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
     tokio::spawn(async move {
-        if let Err(error) = next_signal().await {
-            error!("cannot listen for signals: {error}");
-            return;
-        }
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
         info!("ending; a second signal exits at once");
         shutdown.cancel();
-        if next_signal().await.is_ok() {
-            std::process::exit(130);
-        }
+        next().await;
+        std::process::exit(130);
     });
-}
-
-async fn next_signal() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
+    Ok(())
 }
 
 fn report(stream: &str, end: &StreamEnd, counters: &Counters, started: Instant) {

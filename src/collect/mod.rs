@@ -30,7 +30,6 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -39,7 +38,7 @@ use self::kafka::Producer;
 use crate::config::{CollectConfig, Config, StreamConfig};
 use crate::error::{Exit, Exits};
 use crate::run::end_on_signals;
-use crate::telemetry;
+use crate::{listen, telemetry};
 
 const TRACKER: &str = include_str!("tracker.js");
 
@@ -64,14 +63,14 @@ pub async fn run(args: CollectArgs, config: &Config) -> anyhow::Result<Exit> {
         collect.listen = listen;
     }
     let stream = stream(config, &collect)?;
-    let (listener, address) = listen(&collect).await?;
+    let shutdown = CancellationToken::new();
+    end_on_signals(shutdown.clone())?;
+    let (listener, address) = listen::on(&collect.listen, "collect.listen", "").await?;
     let producer = Producer::connect(config, stream).await?;
     let collector = Arc::new(Collector::new(&collect, stream, producer));
 
-    let shutdown = CancellationToken::new();
     let metrics = telemetry::init_metrics()?;
     let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
-    end_on_signals(shutdown.clone());
     let app = router(&collect, collector.clone(), metrics).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     info!(%address, stream = stream.name, topic = stream.topic, "collecting");
@@ -103,18 +102,6 @@ fn stream<'c>(config: &'c Config, collect: &CollectConfig) -> anyhow::Result<&'c
         );
         Exits::error(Exit::Usage, message)
     })
-}
-
-async fn listen(collect: &CollectConfig) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(&collect.listen).await.map_err(|error| {
-        let message = format!(
-            "cannot listen on {} (collect.listen): {error}; choose another address",
-            collect.listen
-        );
-        Exits::error(Exit::Usage, message)
-    })?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    Ok((listener, address))
 }
 
 fn router(config: &CollectConfig, collector: Arc<Collector>, metrics: PrometheusHandle) -> Router {

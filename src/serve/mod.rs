@@ -8,11 +8,9 @@ mod dashboard;
 mod ready;
 
 use std::future::IntoFuture as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::middleware;
 use axum::routing::get;
@@ -24,10 +22,10 @@ use tracing::info;
 
 use self::api::Api;
 use crate::config::Config;
-use crate::error::{Exit, Exits};
+use crate::error::Exit;
 use crate::health::Health;
 use crate::run::end_on_signals;
-use crate::telemetry;
+use crate::{listen, telemetry};
 
 /// How long answers under way are waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,10 +48,10 @@ pub async fn run(args: ServeArgs, config: &Config) -> anyhow::Result<Exit> {
         config.http.listen = listen;
     }
     let shutdown = CancellationToken::new();
+    end_on_signals(shutdown.clone())?;
     let metrics = telemetry::init_metrics()?;
     let small = tokio::spawn(telemetry::keep_small(metrics.clone(), shutdown.child_token()));
     let server = start(&config, metrics, Health::default(), true, shutdown.child_token()).await?;
-    end_on_signals(shutdown.clone());
     if let Some(server) = server {
         server.await?;
     }
@@ -74,14 +72,7 @@ pub async fn start(
     if !http.enabled {
         return Ok(None);
     }
-    let listener = tokio::net::TcpListener::bind(&http.listen).await.map_err(|error| {
-        let message = format!(
-            "cannot listen on {} (http.listen): {error}; choose another address or set http.enabled = false",
-            http.listen
-        );
-        Exits::error(Exit::Usage, message)
-    })?;
-    let address: SocketAddr = listener.local_addr().context("the listener has no address")?;
+    let (listener, address) = listen::on(&http.listen, "http.listen", "or set http.enabled = false").await?;
     info!(%address, "serving the dashboard, /api/v1, /metrics, /healthz, /readyz");
     let api = Api::new(config, board.clone(), is_alone, shutdown.child_token()).await?;
     let guarded = Router::new()

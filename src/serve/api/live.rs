@@ -65,7 +65,7 @@ impl Followed {
 
 async fn follow(documents: Documents, stream: String, told: Option<StreamHealth>, sender: watch::Sender<Seen>) {
     if let Some(told) = &told {
-        told.starting(Part::Mongo);
+        told.starting([Part::Mongo]);
     }
     loop {
         let ended = follow_once(&documents, &stream, told.as_ref(), &sender).await;

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{DEADLINE, Job, Running, until};
 
@@ -70,7 +70,10 @@ impl Observed {
     }
 
     pub fn ready(&self) -> bool {
-        self.get("/readyz").0 == 200
+        let (status, board) = self.get("/readyz");
+        let board: Value = serde_json::from_str(&board).unwrap();
+        assert_ne!(board["parts"], json!([]), "whoever asks first is told of every part");
+        status == 200
     }
 
     /// The board's line about a part; `Null` where it has none.
