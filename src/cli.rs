@@ -54,7 +54,24 @@ enum Command {
 }
 
 /// Parses the arguments, runs the command and returns its exit code. Errors go to stderr.
-pub async fn main() -> Exit {
+///
+/// Not `async`: whoever polls a future compiles it, and all that it awaits, and that must be this library and not the binary
+/// once more.
+pub fn main() -> Exit {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("affluent: cannot start: {error}");
+            return Exit::Infrastructure;
+        }
+    };
+    let exit = runtime.block_on(command());
+    // What still waits for a service that does not answer, on threads of its own, is not waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn command() -> Exit {
     let mut cli = Cli::parse();
     cli.config.set = settings(std::env::args());
     telemetry::init_logging(cli.log_format, cli.verbose);

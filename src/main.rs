@@ -8,17 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     give_memory_back_soon();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("affluent: cannot start: {error}");
-            return affluent::error::Exit::Infrastructure.into();
-        }
-    };
-    let exit = runtime.block_on(affluent::cli::main());
-    // What still waits for a service that does not answer, on threads of its own, is not waited for.
-    runtime.shutdown_background();
-    exit.into()
+    affluent::cli::main().into()
 }
 
 /// Batches are allocated by one thread and freed by another, so the allocator's pages empty at a high rate. By default
